@@ -138,7 +138,10 @@ class Agent:
         self.selector.register(pidfd, selectors.EVENT_READ, finish)
 
     def op_spawn(self, request):
-        log = f"{LOG_DIR}/{request['log']}.log"
+        name, count = request["log"], 1
+        while os.path.exists(log := f"{LOG_DIR}/{name}.log"):  # each program has a log of its own
+            count += 1
+            name = f"{request['log']}-{count}"
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 ["/bin/bash", "-c", "exec " + request["cmd"]],
@@ -155,7 +158,7 @@ class Agent:
 
         self.programs[process.pid] = process
         self.selector.register(pidfd, selectors.EVENT_READ, on_exit)
-        return {"pid": process.pid, "path": log}
+        return {"pid": process.pid, "log": name, "path": log}
 
     def op_stdin(self, request):
         stdin = self.programs[request["pid"]].stdin

@@ -1,6 +1,7 @@
 """One VM: its QEMU process (power), its cable, and what can be done inside it through its agent."""
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from . import image
 from .channel import Channel
 from .errors import CommandFailed, GuestGone, TimedOut, stretch
 from .timeline import Clock
+from .waiting import wait
 
 BOOT_DEADLINE_S = 120.0
 
@@ -29,7 +31,7 @@ class Program:
 
     def __init__(self, vm, pid, log, path):
         self.vm, self.pid, self.log, self.path = vm, pid, log, path
-        self.boot = vm.boots
+        self.boot, self.boot_dir = vm.boots, vm.boot_dir
         self.rc = None
         self.ended = threading.Event()
 
@@ -42,8 +44,11 @@ class Program:
     def output(self):
         """All that it has printed; of a guest that is gone, as much as had reached the host."""
         if self.vm.boots == self.boot and self.vm.up():
-            return self.vm.get(self.path)
-        copy = self.vm.run_dir / f"{self.vm.name}-boot{self.boot}" / f"{self.log}.log"
+            try:
+                return self.vm.get(self.path)
+            except GuestGone:
+                pass
+        copy = self.boot_dir / f"{self.log}.log"
         return copy.read_text() if copy.exists() else ""
 
     def wait(self, timeout=30):
@@ -92,8 +97,7 @@ class VM:
         """Switches it on; returns at once (see `ready`)."""
         assert not self.running(), f"{self.name} is running"
         self.boots += 1
-        self.boot_dir = self.run_dir / f"{self.name}-boot{self.boots}"
-        self.boot_dir.mkdir()
+        self.boot_dir = self._new_boot_dir()
         self.hello = threading.Event()
         self.programs = {}
         self.clock = Clock()
@@ -188,9 +192,9 @@ class VM:
         return result
 
     def spawn(self, cmd, log):
-        """Starts a program in the background; output goes to /run/log/LOG.log and to the timeline."""
+        """Starts a program in the background; output goes to /run/log/LOG.log (LOG-2.log, … if taken) and to the timeline."""
         reply = self.channel.request("spawn", 10, cmd=cmd, log=log)
-        program = Program(self, reply["pid"], log, reply["path"])
+        program = Program(self, reply["pid"], reply["log"], reply["path"])
         self.programs[program.pid] = program
         return program
 
@@ -220,7 +224,17 @@ class VM:
         reply = self.channel.request("ping", 5)
         self.clock.sample(sent, reply["received"], reply["at"], reply["realtime"])
 
+    def wait(self, condition, deadline_s, what, every=0.2):
+        return wait(condition, deadline_s, what, every)
+
     # --- private ---
+
+    def _new_boot_dir(self):
+        for number in itertools.count(1):
+            directory = self.run_dir / f"{self.name}-boot{number}"
+            if not directory.exists():
+                directory.mkdir()
+                return directory
 
     def _off(self):
         self.paused = False
