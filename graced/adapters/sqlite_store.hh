@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The recovery database in SQLite on local disk: store_port for the engine, and the load at start.
+//
+// One thread writes, so that the loop (heartbeats, permits) never waits for a disk. Batches become
+// durable in the order in which they were given; those that queued up behind an fsync share the
+// next one (group commit). What is durable comes back on the loop as input `durable`.
+//
+// What makes it durable: WAL with synchronous=FULL, that is one fsync of the log for each commit,
+// and of the directory when the log is created; a checkpoint syncs the log before the database.
+// (synchronous=NORMAL, usual with WAL, loses the last commits at a power cut: then a client that
+// was told "you are on record" is not, and is refused later.) The first error is final: after a
+// failed fsync the kernel may have dropped the dirty pages, and a retry would "succeed" without
+// them. So the store says store_failed once, and nothing is reported durable ever after.
+#pragma once
+
+#include "grace/input.hh"
+#include "grace/ports.hh"
+#include "graced/result.hh"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <qb/qbloop.h>
+#include <string>
+#include <vector>
+
+namespace grace {
+
+struct store_options {
+    std::string path = "/var/lib/graced/graced.sqlite";
+    // The queue's bound, in bytes of names and records. A disk that stands still must not eat the
+    // memory: beyond this the store has failed.
+    std::size_t max_queued_bytes = 256U << 20;
+    // Pages of 4 KiB that the database may have; 0: no bound of our own. (Tests: a full disk.)
+    std::uint32_t max_pages = 0;
+};
+
+class sqlite_store;
+
+struct opened_store {
+    std::unique_ptr<sqlite_store> store;
+    stored_state state;
+    bool created = false;              // there was none: this node knows nothing
+    std::vector<std::string> warnings; // for the log, loudly
+};
+
+class sqlite_store : public store_port {
+public:
+    using sink = std::function<void(any_input)>;
+    static constexpr int schema_version = 1;
+    static constexpr std::int32_t application_id = 0x47524143; // "GRAC"
+
+    // Opens (or creates) the database, takes its lock, checks it, reads everything. Blocks: for use
+    // before the daemon joins the group. Nothing is ever repaired, moved or removed here. Codes:
+    //   ENOENT, ENOTDIR, EACCES, EROFS, EISDIR  the path                    exit 78
+    //   EOPNOTSUPP  a cluster or network file system                        exit 78
+    //   EUCLEAN     not a database, or a damaged one                        exit 65
+    //   EPROTO      made by a newer graced, or by another program           exit 65
+    //   EBUSY       another graced uses it                                  exit 75
+    //   EIO, ENOSPC the disk                                                exit 74
+    static result<opened_store> open_and_load(store_options);
+    // The exit code of the daemon (sysexits.h) for an error of open_and_load.
+    static int exit_code(const error&);
+
+    // Starts the writer thread; completions go to `sink` on the loop's thread from now on.
+    result<void> start(qb_loop_t*, sink);
+
+    // From the loop's thread only; never blocks. Before start(): queued.
+    void commit(store_batch batch, position at) override;
+
+    struct statistics {
+        std::uint64_t batches = 0;      // made durable
+        std::uint64_t transactions = 0; // in so many commits
+        std::uint64_t queued = 0;       // batches that wait now
+        bool failed = false;
+    };
+    [[nodiscard]] statistics stats() const;
+
+    // Commits what is queued, then closes. No input comes any more.
+    ~sqlite_store() override;
+    sqlite_store(const sqlite_store&) = delete;
+    sqlite_store& operator=(const sqlite_store&) = delete;
+
+private:
+    struct impl;
+    explicit sqlite_store(std::unique_ptr<impl>);
+    std::unique_ptr<impl> impl_;
+};
+
+} // namespace grace
