@@ -74,13 +74,22 @@ public:
     virtual ~tracker_port() = default;
     virtual void answer(ticket, upcall_status) = 0;
     // GraceStart, v1/v2: one write for each record, then the final answer.
-    struct known_client { std::string name, princhash; };
+    struct known_client {
+        std::string name, princhash;
+    };
     virtual void answer_grace_start(ticket, const std::vector<known_client>&) = 0;
 };
 
 // What the protocol has to say to the one who asked (control IPC). One answer for each ticket.
 enum class request_status : std::uint8_t {
-    done, not_quorate, hosted_elsewhere, not_hosted, no_such_server, no_such_node, void_now, timeout
+    done,
+    not_quorate,
+    hosted_elsewhere,
+    not_hosted,
+    no_such_server,
+    no_such_node,
+    void_now,
+    timeout
 };
 class control_port {
 public:

@@ -25,23 +25,42 @@ struct stored_meta {
     position applied;
     start_count starts;
     bool lifting = false;
-    epoch purged; // last epoch whose purge was committed here
+    epoch purged;                         // last epoch whose purge was committed here
+    std::map<node_id, std::string> nodes; // every node ever seen, and its name
     std::map<std::string, stored_server> servers;
     bool operator==(const stored_meta&) const = default;
 };
 
 namespace store_op {
-struct put_record { std::string server, client; record rec; };
-struct remove_record { std::string server, client; };
+struct put_record {
+    std::string server, client;
+    record rec;
+};
+struct remove_record {
+    std::string server, client;
+};
 // All records of `server` later than `limit` get epoch `limit` (START: they become reclaimable).
-struct lower { std::string server; epoch limit; };
+struct lower {
+    std::string server;
+    epoch limit;
+};
 // All records of `server` get epoch `at` (its nfsd never stopped: they all stay).
-struct renew { std::string server; epoch at; };
+struct renew {
+    std::string server;
+    epoch at;
+};
 // Removes the records of `server` with epoch <= limit.
-struct purge { std::string server; epoch limit; };
+struct purge {
+    std::string server;
+    epoch limit;
+};
 // Replaces everything (a snapshot from another member).
-struct replace_all { std::map<std::string, record_map> records; };
-struct put_meta { stored_meta meta; };
+struct replace_all {
+    std::map<std::string, record_map> records;
+};
+struct put_meta {
+    stored_meta meta;
+};
 } // namespace store_op
 
 using store_operation =

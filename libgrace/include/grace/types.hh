@@ -14,29 +14,39 @@
 namespace grace {
 
 // An integer that does not mix with others: epoch{3} + node_id{1} does not compile.
-template <typename Tag, typename Int> struct tagged {
+template <typename Tag, typename Int>
+struct tagged {
     Int value = 0;
     constexpr tagged() = default;
-    constexpr explicit tagged(Int v) : value(v) {}
+    constexpr explicit tagged(Int v)
+        : value(v) {}
     constexpr auto operator<=>(const tagged&) const = default;
     constexpr explicit operator bool() const { return value != 0; }
 };
 
-using node_id = tagged<struct node_id_tag, std::uint32_t>;    // corosync's node id; 0 = none
-using epoch = tagged<struct epoch_tag, std::uint64_t>;        // C and R; 0 = none
-using position = tagged<struct position_tag, std::uint64_t>;  // place in the agreed stream
-using start_count = tagged<struct start_tag, std::uint64_t>;  // number of a START
+using node_id = tagged<struct node_id_tag, std::uint32_t>;         // corosync's node id; 0 = none
+using epoch = tagged<struct epoch_tag, std::uint64_t>;             // C and R; 0 = none
+using position = tagged<struct position_tag, std::uint64_t>;       // place in the agreed stream
+using start_count = tagged<struct start_tag, std::uint64_t>;       // number of a START
 using incarnation = tagged<struct incarnation_tag, std::uint64_t>; // one life of one daemon
-using ticket = tagged<struct ticket_tag, std::uint64_t>;      // an adapter's name for a request
+using ticket = tagged<struct ticket_tag, std::uint64_t>; // an adapter's name for a request
 
-constexpr epoch next(epoch e) { return epoch{e.value + 1}; }
-constexpr epoch previous(epoch e) { return epoch{e.value - 1}; }
+constexpr epoch next(epoch e) {
+    return epoch{e.value + 1};
+}
+constexpr epoch previous(epoch e) {
+    return epoch{e.value - 1};
+}
 
 // Time on one node, nanoseconds of CLOCK_BOOTTIME. Never compared across nodes.
 using instant = std::int64_t;
 using duration = std::int64_t;
-constexpr duration milliseconds(std::int64_t n) { return n * 1'000'000; }
-constexpr duration seconds(std::int64_t n) { return n * 1'000'000'000; }
+constexpr duration milliseconds(std::int64_t n) {
+    return n * 1'000'000;
+}
+constexpr duration seconds(std::int64_t n) {
+    return n * 1'000'000'000;
+}
 
 // DLM lock modes that the protocol uses (linux/dlmconstants.h has the numbers).
 enum class lock_mode : std::uint8_t { nl, pr, cw, ex };

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What members say to each other. Wire format: wire.hh and docs/wire.md.
+//
+// Every message but HELLO and SNAPSHOT carries the view and the incarnation it was sent under and
+// is void in another one. Bad scenario without it: node 3 is paused, nodes 1 and 2 go on without
+// it and lift; node 3 wakes, and what it had queued arrives now, as if it were news.
+#pragma once
+
+#include "grace/state.hh"
+#include "grace/types.hh"
+
+#include <variant>
+
+namespace grace::msg {
+
+// "I have no state." Said at every confchg by a member that is not synced, with what its database
+// has, for the case that nobody is.
+struct hello {
+    std::uint64_t number = 0; // rises with each HELLO of one incarnation
+    std::string name;
+    bool attached = false;
+    duration permit_ttl = 0;
+    bool has_database = false;
+    std::uint64_t quorate_view = 0;
+    epoch current;
+    position applied;
+    std::set<std::string> running; // servers whose nfsd runs here with its state intact
+    bool operator==(const hello&) const = default;
+};
+// One part of the state as of the position of `to`'s HELLO number `hello`. `to` none: founding,
+// from the best database among members that all have none synced.
+struct snapshot {
+    node_id to;
+    std::uint64_t hello = 0;
+    std::uint32_t part = 0, parts = 1;
+    std::vector<std::uint8_t> data;
+    bool operator==(const snapshot&) const = default;
+};
+// The server's records become reclaimable. With `take`, the sender hosts it from here on.
+struct start {
+    std::string server;
+    bool take = false;
+    bool operator==(const start&) const = default;
+};
+// The sender's kernel has closed the server and dropped its locks: another node may host it.
+struct released {
+    std::string server;
+    bool operator==(const released&) const = default;
+};
+// Quorum's node list has lost a node that the group had lost already as a process.
+struct node_down {
+    node_id node;
+    std::uint64_t deaths = 0; // how often it had died before: makes it idempotent
+    bool operator==(const node_down&) const = default;
+};
+struct attached {
+    bool operator==(const attached&) const = default;
+};
+struct enforcing {
+    epoch at;
+    bool operator==(const enforcing&) const = default;
+};
+// How a server's NEED ended. `intact`: its nfsd never stopped, so all its records stay.
+enum class outcome : std::uint8_t { reclaimed, deadline, lifted, orphan, intact };
+struct done {
+    std::string server;
+    start_count start; // the START that this answers; an older one is void
+    outcome how = outcome::reclaimed;
+    bool operator==(const done&) const = default;
+};
+struct purge {
+    epoch recovery;
+    start_count starts; // the grace's START count; void if another START came between
+    bool operator==(const purge&) const = default;
+};
+struct lift {
+    epoch recovery;
+    start_count starts;
+    bool operator==(const lift&) const = default;
+};
+// An operator wants the server's NEED ended; its host does it.
+struct lift_request {
+    std::string server;
+    start_count start;
+    bool operator==(const lift_request&) const = default;
+};
+struct record_change {
+    bool remove = false;
+    std::string server, client, princhash;
+    bool operator==(const record_change&) const = default;
+};
+struct records {
+    std::uint64_t batch = 0; // the sender's name for it
+    std::vector<record_change> changes;
+    bool operator==(const records&) const = default;
+};
+// The sender's database holds everything up to `at`. PURGED is DURABLE at or past the PURGE.
+struct durable {
+    position at;
+    bool operator==(const durable&) const = default;
+};
+// News and echo for the permit (permit.hh).
+struct heartbeat {
+    instant sent = 0;
+    std::map<node_id, instant> heard; // the latest `sent` delivered here from each other member
+    bool operator==(const heartbeat&) const = default;
+};
+// Comes back to its sender after every confchg that was on its way before it.
+struct barrier {
+    std::uint64_t number = 0;
+    bool operator==(const barrier&) const = default;
+};
+
+} // namespace grace::msg
+
+namespace grace {
+
+using any_message =
+    std::variant<msg::hello, msg::snapshot, msg::start, msg::released, msg::node_down,
+                 msg::attached, msg::enforcing, msg::done, msg::purge, msg::lift, msg::lift_request,
+                 msg::records, msg::durable, msg::heartbeat, msg::barrier>;
+
+struct envelope {
+    view_id view;     // zero for HELLO and SNAPSHOT
+    incarnation life; // of the sender's daemon
+    any_message body;
+    bool operator==(const envelope&) const = default;
+};
+
+const char* to_string(msg::outcome);
+std::string describe(const any_message&); // one line for people: "DONE(vs1, start 4, deadline)"
+
+} // namespace grace

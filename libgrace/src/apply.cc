@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The replicated state machine. Each message of the protocol has one function here, and each
+// function begins with what makes the message void.
+#include "grace/apply.hh"
+
+#include <algorithm>
+
+namespace grace {
+namespace {
+
+bool has_records(const server_state& v) {
+    return !v.records.empty();
+}
+
+// One START: opens an epoch out of normal, and after a PURGE; joins the grace otherwise.
+// ◆ After PURGE: what was purged stays purged, so what starts now needs an epoch of its own.
+void start_server(state& s, const std::string& name, store_batch& ops) {
+    if (!in_grace(s) || s.lifting) {
+        s.recovery = s.current;
+        s.current = next(s.current);
+        s.epoch_at = s.applied;
+        s.lifting = false;
+        s.purge_at = {};
+        s.last_done = {};
+        for (auto& [other, v] : s.servers)
+            v.needed = false;
+    }
+    server_state& v = s.servers[name];
+    s.starts = start_count{s.starts.value + 1};
+    v.start = s.starts;
+    v.need = v.needed = true;
+    // Clients that reclaimed at an earlier START of this same grace have to do it again.
+    for (auto& [client, rec] : v.records)
+        rec.at = std::min(rec.at, s.recovery);
+    ops.push_back(store_op::lower{name, s.recovery});
+}
+
+// The death of a node: its servers have no host, and those with clients NEED. Nothing to recover,
+// no grace.
+void bury(state& s, node_id id, store_batch& ops) {
+    node_state& n = s.nodes[id];
+    n.member = n.synced = n.attached = false;
+    n.down = true;
+    n.deaths += 1;
+    n.enforcing = {};
+    n.durable = {};
+    n.hello = 0;
+    for (auto& [name, v] : s.servers) {
+        if (v.host != id)
+            continue;
+        v.host = {};
+        if (has_records(v) || v.need)
+            start_server(s, name, ops);
+    }
+}
+
+struct applier {
+    state& s;
+    node_id sender;
+    const envelope& env;
+    applied out{};
+
+    node_state& from() { return s.nodes[sender]; }
+    void count() {
+        s.applied = position{s.applied.value + 1};
+        out.counted = true;
+    }
+    void ignore(const char* why) { out.why_void = why; }
+
+    void operator()(const msg::hello& m) {
+        if (!from().member)
+            return ignore("HELLO from outside the membership");
+        count();
+        node_state& n = from();
+        n.name = m.name;
+        n.life = env.life;
+        n.hello = m.number;
+        n.synced = false;
+        n.down = false;
+        n.attached = n.attached || m.attached;
+        n.permit_ttl = m.permit_ttl;
+        n.durable = {};
+        n.enforcing = {};
+    }
+
+    void operator()(const msg::snapshot& m) {
+        auto to = s.nodes.find(m.to);
+        if (to == s.nodes.end())
+            return ignore("a founding snapshot in a founded group");
+        node_state& n = to->second;
+        if (!n.member || n.synced || n.hello != m.hello)
+            return ignore("answers an older HELLO");
+        if (m.part + 1 != m.parts) {
+            out.counted = true;
+            return;
+        }
+        count();
+        n.synced = true;
+    }
+
+    void operator()(const msg::start& m) {
+        auto it = s.servers.find(m.server);
+        if (m.take) {
+            if (it == s.servers.end() && s.servers.size() >= max_servers)
+                return ignore("too many servers");
+            // ◆ One server, one host: until RELEASED, its old host's kernel may still reclaim.
+            if (it != s.servers.end() && it->second.host && it->second.host != sender)
+                return ignore("hosted by another node that has not released it");
+            count();
+            server_state& v = s.servers[m.server];
+            v.host = sender;
+            if (has_records(v) || v.need)
+                start_server(s, m.server, out.ops);
+            return;
+        }
+        if (it == s.servers.end())
+            return ignore("no such server");
+        if (!has_records(it->second))
+            return ignore("nothing to recover");
+        count();
+        start_server(s, m.server, out.ops);
+    }
+
+    void operator()(const msg::released& m) {
+        auto it = s.servers.find(m.server);
+        if (it == s.servers.end() || it->second.host != sender)
+            return ignore("not its host");
+        count();
+        it->second.host = {};
+        // Its locks are gone: whoever had one may reclaim it where it comes up next (S8).
+        if (has_records(it->second) && !it->second.need)
+            start_server(s, m.server, out.ops);
+    }
+
+    void operator()(const msg::node_down& m) {
+        auto it = s.nodes.find(m.node);
+        if (it == s.nodes.end())
+            return ignore("no such node");
+        const node_state& n = it->second;
+        if (n.member || n.down || n.deaths != m.deaths)
+            return ignore("an older death");
+        count();
+        bury(s, m.node, out.ops);
+    }
+
+    void operator()(const msg::attached&) {
+        count();
+        from().attached = true;
+    }
+
+    void operator()(const msg::enforcing& m) {
+        if (!in_grace(s) || m.at != s.current)
+            return ignore("another epoch");
+        count();
+        from().attached = true;
+        from().enforcing = m.at;
+    }
+
+    void operator()(const msg::done& m) {
+        auto it = s.servers.find(m.server);
+        if (it == s.servers.end() || !it->second.need)
+            return ignore("NEEDs no longer");
+        server_state& v = it->second;
+        // ◆ Bad scenario: DONE is on its way, its server dies and is started again; the old DONE
+        // would end the NEED of clients that have just lost their locks.
+        if (v.start != m.start)
+            return ignore("answers an older START");
+        if (v.host && v.host != sender)
+            return ignore("only its host may say so");
+        count();
+        v.need = false;
+        if (m.how == msg::outcome::intact) {
+            v.needed = false;
+            for (auto& [client, rec] : v.records)
+                rec.at = s.current;
+            out.ops.push_back(store_op::renew{m.server, s.current});
+        }
+        if (!any_need(s))
+            s.last_done = sender;
+    }
+
+    void operator()(const msg::purge& m) {
+        if (!in_grace(s) || m.recovery != s.recovery)
+            return ignore("another epoch");
+        if (s.lifting)
+            return ignore("purged already");
+        if (m.starts != s.starts)
+            return ignore("a START came between");
+        if (purger(s) != sender)
+            return ignore("not the last node out");
+        count();
+        s.lifting = true;
+        s.purge_at = s.wants_durable = s.applied;
+        s.purged = s.recovery;
+        for (auto& [name, v] : s.servers) {
+            if (!v.needed)
+                continue;
+            std::erase_if(v.records, [&](const auto& e) { return e.second.at <= s.recovery; });
+            out.ops.push_back(store_op::purge{name, s.recovery});
+        }
+    }
+
+    void operator()(const msg::lift& m) {
+        if (!s.lifting || m.recovery != s.recovery || m.starts != s.starts)
+            return ignore("another epoch");
+        if (purger(s) != sender)
+            return ignore("not the last node out");
+        count();
+        s.recovery = {};
+        s.lifting = false;
+        s.purge_at = {};
+        s.last_done = {};
+        for (auto& [name, v] : s.servers)
+            v.needed = false;
+    }
+
+    void operator()(const msg::records& m) {
+        count();
+        s.wants_durable = s.applied;
+        for (const msg::record_change& c : m.changes) {
+            auto it = s.servers.find(c.server);
+            if (it == s.servers.end() || it->second.host != sender)
+                continue;
+            if (c.remove) {
+                it->second.records.erase(c.client);
+                out.ops.push_back(store_op::remove_record{c.server, c.client});
+            } else {
+                record rec{s.current, c.princhash};
+                it->second.records[c.client] = rec;
+                out.ops.push_back(store_op::put_record{c.server, c.client, rec});
+            }
+        }
+    }
+
+    // These change nothing that goes to disk, so they do not move the position.
+    void operator()(const msg::durable& m) {
+        out.counted = true;
+        from().durable = std::max(from().durable, std::min(m.at, s.applied));
+    }
+    void operator()(const msg::heartbeat&) { out.counted = true; }
+    void operator()(const msg::barrier&) { out.counted = true; }
+    void operator()(const msg::lift_request&) { out.counted = true; }
+};
+
+bool speaks_without_view(const any_message& m) {
+    return std::holds_alternative<msg::hello>(m);
+}
+
+} // namespace
+
+applied apply(state& s, node_id sender, const envelope& env) {
+    applier a{s, sender, env};
+    if (!speaks_without_view(env.body)) {
+        auto it = s.nodes.find(sender);
+        if (env.view != s.view) {
+            a.ignore("sent under another membership");
+            return a.out;
+        }
+        if (it == s.nodes.end() || !it->second.synced || it->second.life != env.life) {
+            a.ignore("its sender has no state");
+            return a.out;
+        }
+    }
+    std::visit(a, env.body);
+    return a.out;
+}
+
+applied apply(state& s, const input::confchg& change) {
+    applied out;
+    out.counted = true;
+    s.applied = position{s.applied.value + 1};
+    s.view.number += 1;
+    for (const input::departed& d : change.left) {
+        node_state& n = s.nodes[d.node];
+        n.member = n.synced = false;
+        n.enforcing = {};
+        n.durable = {};
+        if (d.reason == input::left_reason::node)
+            bury(s, d.node, out.ops);
+    }
+    for (node_id id : change.members)
+        s.nodes[id].member = true;
+    for (auto& [id, n] : s.nodes)
+        if (!n.synced)
+            n.hello = 0; // it says HELLO anew in this membership
+    return out;
+}
+
+applied found(state& s, const founding& f) {
+    applied out;
+    out.counted = true;
+    s.applied = position{s.applied.value + 1};
+    std::uint64_t number = 0;
+    std::map<node_id, node_state> nodes;
+    for (const auto& [id, n] : s.nodes)
+        nodes[id].name = n.name;
+    for (const auto& [id, said] : f.hellos) {
+        const auto& [life, hello] = said;
+        number = std::max(number, hello.quorate_view);
+        node_state& n = nodes[id];
+        n.name = hello.name;
+        n.member = n.synced = true;
+        n.attached = hello.attached;
+        n.life = life;
+        n.hello = hello.number;
+        n.permit_ttl = hello.permit_ttl;
+    }
+    s.nodes = std::move(nodes);
+    s.view = {f.founder_life, number + 1};
+
+    // A server whose nfsd never stopped keeps its host, which will answer DONE(intact). A host
+    // that is not here may still run it without a daemon: its death will come as NODEDOWN.
+    for (auto& [name, v] : s.servers) {
+        v.need = v.needed = false;
+        if (f.hellos.contains(v.host))
+            v.host = {};
+        for (const auto& [id, said] : f.hellos)
+            if (!v.host && said.second.running.contains(name))
+                v.host = id;
+    }
+    s.recovery = {};
+    s.lifting = false;
+    s.purge_at = s.epoch_at = {};
+    s.last_done = {};
+    store_op::replace_all all;
+    for (const auto& [name, v] : s.servers)
+        if (has_records(v))
+            start_server(s, name, out.ops);
+    for (const auto& [name, v] : s.servers)
+        all.records[name] = v.records;
+    out.ops = {std::move(all)};
+    s.wants_durable = s.applied;
+    return out;
+}
+
+} // namespace grace

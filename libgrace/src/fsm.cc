@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The rules of the protocol that one node follows (docs/design.md, "The protocol").
+//
+// How the file is laid out: step() notes what the input says (the on() functions change nothing
+// but what this node knows), then decide() runs every rule. A rule is level-triggered: it compares
+// what is with what should be and emits the difference. So no rule depends on which input came
+// last, and a rule that could not act now acts as soon as it can.
+//
+// The order of one grace, by rule:
+//   decide_gate          START delivered            -> gate closed, NFS in grace (kernel)
+//   decide_enforcing     kernel acked, disk durable -> ENFORCING(C)
+//   decide_locks         gate closed                -> PR down to NL, then CW where a server NEEDs
+//   decide_reclaim       all E, own CW, dead fenced -> reclaim opens
+//   decide_done          all reclaimed or deadline  -> reclaim closes, DONE(server)
+//   decide_locks         nobody NEEDs               -> CW down; EX at the last node out
+//   decide_purge_and_lift  own EX                   -> PURGE; durable everywhere -> LIFT
+//   decide_locks, decide_gate  LIFT delivered       -> PR; PR granted -> gate opens
+#include "grace/fsm.hh"
+#include "grace/wire.hh"
+
+#include <algorithm>
+
+namespace grace {
+
+fsm::fsm(parameters params, std::optional<stored_state> database)
+    : params_(std::move(params))
+    , permit_(params_.self, params_.permit_ttl, params_.heartbeat_interval) {
+    if (database) {
+        state_ = from_stored(*database);
+        stored_quorate_view_ = database->meta.quorate_view;
+        has_database_ = true;
+    }
+}
+
+void fsm::step(instant now, const any_input& in) {
+    now_ = now;
+    std::visit([this](const auto& i) { on(i); }, in);
+    decide();
+    check_invariants(*this);
+}
+
+output fsm::take_output() {
+    output o;
+    o.swap(out_);
+    std::ranges::stable_sort(o, {}, [](const any_effect& e) { return e.index(); });
+    return o;
+}
+
+void fsm::decide() {
+    deadline_ = 0;
+    decide_hello();
+    decide_founding();
+    decide_membership();
+    decide_gate();
+    decide_enforcing();
+    decide_done();
+    decide_reclaim();
+    decide_locks();
+    decide_purge_and_lift();
+    decide_durable();
+    decide_barrier();
+    decide_records();
+    decide_grace_starts();
+    decide_requests();
+    decide_permit();
+    decide_timeouts();
+
+    if (phase p = current_phase(); p != phase_) {
+        phase_ = p;
+        phase_since_ = now_;
+        tell(news_level::info, std::string("phase ") + to_string(p) + ", C " +
+                                   std::to_string(state_.current.value) + ", R " +
+                                   std::to_string(state_.recovery.value));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// What one node may conclude.
+
+// Quorum counts only for the ring that the group's messages come from; until corosync's services
+// name the same ring, this node is undecided and closed.
+bool fsm::confirmed() const {
+    return !ring_pending_ && in_group_ && quorum_.ring_seq == ring_.seq;
+}
+
+// More than half of the expected votes have the state, or every live member has.
+bool fsm::synced_majority() const {
+    std::uint64_t votes = 0;
+    bool all = true;
+    for (const auto& [id, v] : quorum_.votes) {
+        if (is_synced(state_, id))
+            votes += v;
+        else
+            all = false;
+    }
+    return all || votes * 2 > quorum_.expected;
+}
+
+bool fsm::enforces(node_id id) const {
+    if (params_.nodes_without_gfs2.contains(id))
+        return true;
+    auto it = state_.nodes.find(id);
+    if (it == state_.nodes.end())
+        return false;
+    const node_state& n = it->second;
+    if (n.member && n.synced)
+        return in_grace(state_) && n.enforcing == state_.current;
+    // ◆ Its daemon is gone. Its kernel fails closed by itself: at once when the socket closed, at
+    // the latest when its permit ran out. Only a gate that had attached can do that.
+    auto since = daemonless_since_.find(id);
+    return n.attached && since != daemonless_since_.end() && now_ >= since->second + n.permit_ttl;
+}
+
+bool fsm::everyone_enforces(node_id except) const {
+    return std::ranges::all_of(
+        quorum_.votes, [&](const auto& v) { return v.first == except || enforces(v.first); });
+}
+
+bool fsm::fencing_proven(node_id id) const {
+    auto it = state_.nodes.find(id);
+    auto proof = lock_.fenced.find(id);
+    return it != state_.nodes.end() && proof != lock_.fenced.end() &&
+           proof->second == it->second.deaths;
+}
+
+// ◆ CW proves that no PR is left, not that the dead are fenced: each node that is not live must
+// have lost its EX on alive.<node>, which the DLM gives away only after quorum and fencing.
+bool fsm::all_fenced() const {
+    return std::ranges::all_of(state_.nodes, [&](const auto& e) {
+        return live(e.first) || params_.nodes_without_gfs2.contains(e.first) ||
+               fencing_proven(e.first);
+    });
+}
+
+phase fsm::current_phase() const {
+    if (!in_grace(state_))
+        return phase::normal;
+    if (state_.lifting || !any_need(state_))
+        return phase::lifting;
+    return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
+}
+
+bool fsm::may_open() const {
+    return acting() && !in_grace(state_) && lock_.held == lock_mode::pr && !lock_.wanted &&
+           lock_.alive && gate_.accounted == gate_.trips && permit_.until() > now_ &&
+           gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
+}
+
+// Its nfsd has not stopped since before the START: it has lost nothing, nobody will reclaim, and
+// its records must not be purged for that.
+bool fsm::intact(const server_state& v, const instance& i) const {
+    return i.running && !i.stopping && i.answered != v.start;
+}
+
+bool fsm::may_reclaim(const std::string& name, const instance& i) const {
+    auto it = state_.servers.find(name);
+    if (it == state_.servers.end() || !acting() || !in_grace(state_) || state_.lifting)
+        return false;
+    const server_state& v = it->second;
+    return v.need && v.host == params_.self && !i.stopping && i.finished != v.start &&
+           !intact(v, i) && lock_.held == lock_mode::cw && !lock_.wanted &&
+           (gate_.closed_at(state_.current) || !params_.kernel_expected) && everyone_enforces() &&
+           all_fenced();
+}
+
+bool fsm::reclaims_off() const {
+    return std::ranges::all_of(
+        instances_, [](const auto& e) { return e.second.reclaim == reclaim_state::off; });
+}
+
+instance* fsm::instance_of(const std::string& name) {
+    auto it = instances_.find(name);
+    return it == instances_.end() ? nullptr : &it->second;
+}
+
+std::string fsm::name_of(node_id id) const {
+    auto it = state_.nodes.find(id);
+    if (it != state_.nodes.end() && !it->second.name.empty())
+        return it->second.name;
+    return std::to_string(id.value);
+}
+
+void fsm::answer(ticket id, request_status status, std::string detail) {
+    emit(effect::answer_request{id, status, std::move(detail)});
+}
+
+// ---------------------------------------------------------------------------------------------
+// Membership: what this node adds to the stream about who is there.
+
+void fsm::decide_membership() {
+    if (synced_ && confirmed() && !quorum_.quorate) {
+        // An inquorate node's state is not continued by anyone: it joins anew (stateful merge).
+        lose_sync("quorum is lost");
+        decide_hello();
+    }
+    for (auto it = daemonless_since_.begin(); it != daemonless_since_.end();)
+        it = live(it->first) && !is_synced(state_, it->first) ? std::next(it)
+                                                              : daemonless_since_.erase(it);
+    if (!acting())
+        return;
+
+    if (view_commit_ == 0) { // before anything that is acknowledged in this view
+        stored_quorate_view_ = state_.view.number;
+        persist({});
+        view_commit_ = commits_;
+    }
+    for (const auto& [id, votes] : quorum_.votes) {
+        lock_.fenced.erase(id); // it is back: its next death needs a proof of its own
+        if (is_synced(state_, id))
+            continue;
+        instant since = daemonless_since_.try_emplace(id, now_).first->second;
+        if (auto n = state_.nodes.find(id); n != state_.nodes.end()) {
+            instant closed = since + n->second.permit_ttl;
+            if (closed > now_)
+                wake_at(closed);
+        }
+    }
+    if ((gate_.attached || !params_.kernel_expected) && !state_.nodes[params_.self].attached &&
+        once(said::attached, 0))
+        send(msg::attached{});
+
+    // ◆ A node may die after its daemon, and is then no member of the group any more.
+    if (lowest_synced(state_) != params_.self)
+        return;
+    for (const auto& [id, n] : state_.nodes)
+        if (!n.member && !n.down && !live(id) && once(said::node_down, id.value, n.deaths))
+            send(msg::node_down{id, n.deaths});
+}
+
+// ---------------------------------------------------------------------------------------------
+// The gate. Closing asks nobody; opening asks for everything.
+
+void fsm::decide_gate() {
+    if (!gate_.attached)
+        return;
+    const epoch at = std::max(state_.current, gate_.at);
+    if (may_open()) {
+        wake_at(permit_.until());
+        if (gate_.open || now_ < gate_.retry_at) {
+            if (!gate_.open)
+                wake_at(gate_.retry_at);
+            return;
+        }
+        if (gate_.at == at) {
+            gate_.open = true;
+            emit(effect::open_gate{at, gate_.accounted, ++gate_.order});
+            return;
+        }
+    }
+    if (!gate_.open && gate_.at == at && gate_.close_order != 0)
+        return;
+    gate_.open = false;
+    gate_.at = at;
+    gate_.close_order = ++gate_.order;
+    emit(effect::close_gate{at, gate_.close_order});
+    for (auto& [name, i] : instances_) { // the order withdraws reclaim everywhere
+        if (i.reclaim == reclaim_state::off)
+            continue;
+        i.reclaim = reclaim_state::closing;
+        i.order = gate_.close_order;
+    }
+}
+
+void fsm::decide_enforcing() {
+    if (!acting() || !in_grace(state_) || state_.lifting)
+        return;
+    if (state_.nodes[params_.self].enforcing == state_.current)
+        return;
+    if (params_.kernel_expected && !gate_.closed_at(state_.current))
+        return;
+    // ◆ Every purge delivered before, and C itself, must be durable here.
+    if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
+        return;
+    if (once(said::enforcing, state_.current.value))
+        send(msg::enforcing{state_.current});
+}
+
+// ---------------------------------------------------------------------------------------------
+// Reclaim, per server of this node.
+
+void fsm::decide_reclaim() {
+    for (auto& [name, i] : instances_) {
+        const bool may = may_reclaim(name, i);
+        if (may && i.reclaim == reclaim_state::off && now_ >= gate_.retry_at) {
+            i.reclaim = reclaim_state::opening;
+            i.order = ++gate_.order;
+            emit(effect::set_reclaim{name, state_.current, true, i.order});
+        } else if (!may &&
+                   (i.reclaim == reclaim_state::on || i.reclaim == reclaim_state::opening)) {
+            i.reclaim = reclaim_state::closing;
+            i.order = ++gate_.order;
+            emit(effect::set_reclaim{name, gate_.at, false, i.order});
+        } else if (may && i.reclaim == reclaim_state::off) {
+            wake_at(gate_.retry_at);
+        }
+    }
+}
+
+void fsm::decide_done() {
+    if (!acting() || !in_grace(state_) || state_.lifting)
+        return;
+    for (auto& [name, i] : instances_) {
+        auto it = state_.servers.find(name);
+        if (it == state_.servers.end())
+            continue;
+        const server_state& v = it->second;
+        if (!v.need || v.host != params_.self)
+            continue;
+
+        if (intact(v, i) && i.finished != v.start) {
+            i.finished = v.start;
+            i.how = msg::outcome::intact;
+        }
+        if (i.finished != v.start && i.reclaim == reclaim_state::on) {
+            reclaim_count c = count_reclaimed(state_, v);
+            if (c.reclaimed > i.reclaimed) { // extended while reclaims arrive, at most doubled
+                i.reclaimed = c.reclaimed;
+                i.deadline =
+                    std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
+            }
+            if (c.reclaimed == c.all) {
+                i.finished = v.start;
+                i.how = msg::outcome::reclaimed;
+            } else if (now_ >= i.deadline) {
+                i.finished = v.start;
+                i.how = msg::outcome::deadline;
+            } else {
+                wake_at(i.deadline);
+            }
+        }
+        // Its kernel must have stopped to reclaim before anyone may conclude that it is over.
+        if (i.finished == v.start && i.reclaim == reclaim_state::off &&
+            once(said::done, name, v.start.value))
+            send(msg::done{name, v.start, i.how});
+    }
+    // A server that this node should host and does not know: its namespace is gone.
+    for (const auto& [name, v] : state_.servers)
+        if (v.host == params_.self && !instances_.contains(name) &&
+            once(said::released, name, v.start.value))
+            send(msg::released{name});
+}
+
+// ---------------------------------------------------------------------------------------------
+// Locks: down first, up from NL only, one request at a time.
+
+std::optional<lock_mode> fsm::wanted_mode() const {
+    if (!acting())
+        return {};
+    if (!in_grace(state_))
+        return lock_mode::pr;
+    // ◆ A node on which no server NEEDs holds no CW: it would keep the last node out from EX.
+    if (any_need(state_))
+        return hosts_need(state_, params_.self) ? lock_mode::cw : lock_mode::nl;
+    return purger(state_) == params_.self ? lock_mode::ex : lock_mode::nl;
+}
+
+void fsm::decide_locks() {
+    if (!lock_.known)
+        return;
+    if (now_ < lock_.retry_at) {
+        wake_at(lock_.retry_at);
+        return;
+    }
+    if (!lock_.alive && !lock_.alive_wanted) {
+        lock_.alive_wanted = true;
+        emit(effect::convert{lock_resource::alive, params_.self, lock_mode::ex, false, {}});
+    }
+    // Proofs of fencing, where a server NEEDs here.
+    for (auto it = lock_.probing.begin(); it != lock_.probing.end(); ++it)
+        if (live(it->first) && acting()) {
+            emit(effect::cancel{lock_resource::alive, it->first});
+            lock_.probing.erase(it);
+            break; // the next step takes the next one
+        }
+    if (acting() && in_grace(state_) && hosts_need(state_, params_.self)) {
+        for (const auto& [id, n] : state_.nodes) {
+            if (live(id) || fencing_proven(id) || lock_.probing.contains(id) || !n.down ||
+                params_.nodes_without_gfs2.contains(id))
+                continue;
+            lock_.probing[id] = n.deaths;
+            emit(effect::convert{lock_resource::alive, id, lock_mode::pr, false, {}});
+        }
+    }
+
+    const std::optional<lock_mode> want = wanted_mode();
+    if (!want)
+        return;
+    if (lock_.wanted) {
+        // ◆ A queued request that is no longer wanted blocks others' in the DLM's queue.
+        if (*lock_.wanted != *want && !lock_.cancelling) {
+            lock_.cancelling = true;
+            emit(effect::cancel{lock_resource::grace, params_.self});
+        }
+        return;
+    }
+    if (lock_.held == *want)
+        return;
+    lock_mode next_mode = *want;
+    if (lock_.held != lock_mode::nl) {
+        // The lock goes only after the kernel has closed what it stands for.
+        if (lock_.held == lock_mode::pr && gate_.attached && !gate_.closed_at(gate_.at))
+            return;
+        if (lock_.held == lock_mode::cw && !reclaims_off())
+            return;
+        next_mode =
+            lock_.held == lock_mode::ex && *want == lock_mode::pr ? lock_mode::pr : lock_mode::nl;
+    }
+    const bool from_ex = lock_.held == lock_mode::ex;
+    lvb_bytes value{};
+    if (from_ex)
+        value = wire::encode_lock_value({state_.current, state_.recovery, state_.purged});
+    lock_.wanted = next_mode;
+    emit(effect::convert{lock_resource::grace, params_.self, next_mode, from_ex, value});
+}
+
+// ---------------------------------------------------------------------------------------------
+// The last node out.
+
+void fsm::decide_purge_and_lift() {
+    if (!acting() || purger(state_) != params_.self)
+        return;
+    if (lock_.held != lock_mode::ex || lock_.wanted || !view_is_durable())
+        return;
+    if (!state_.lifting) {
+        if (once(said::purge, state_.recovery.value, state_.starts.value))
+            send(msg::purge{state_.recovery, state_.starts});
+    } else if (durable_everywhere(state_, state_.purge_at) && synced_majority()) {
+        if (once(said::lift, state_.recovery.value, state_.starts.value))
+            send(msg::lift{state_.recovery, state_.starts});
+    }
+}
+
+void fsm::decide_durable() {
+    if (!acting() || !view_is_durable())
+        return;
+    const position said_already = state_.nodes[params_.self].durable;
+    // ◆ A joiner says it too: a PURGE that it got by snapshot waits for its disk as well.
+    const bool asked = said_already < state_.wants_durable || said_already.value == 0;
+    if (asked && durable_here_ > said_already && durable_here_ >= state_.wants_durable &&
+        once(said::durable, durable_here_.value))
+        send(msg::durable{durable_here_});
+}
+
+// ---------------------------------------------------------------------------------------------
+// The tripwire went: the gate opens again only after a barrier has come back, with every confchg
+// that could have caused the stop before it, and dlm_controld's group has been compared with ours.
+
+void fsm::decide_barrier() {
+    if (!acting() || !gate_.attached || gate_.accounted == gate_.trips || barrier_ != 0)
+        return;
+    if (barrier_trips_ != gate_.trips) {
+        barrier_trips_ = gate_.trips;
+        ++barrier_round_;
+    }
+    barrier_ = (gate_.trips << 16) | (barrier_round_ & 0xffff);
+    send(msg::barrier{barrier_});
+}
+
+void fsm::on(const input::dlm_members& d) {
+    if (barrier_ == 0 || !acting())
+        return;
+    barrier_ = 0;
+    bool found_any = false;
+    for (const auto& [id, n] : state_.nodes) {
+        if (!n.member || !n.synced)
+            continue;
+        if (!d.known || d.members.contains(id)) {
+            dlm_lost_.erase(id);
+            continue;
+        }
+        if (!dlm_lost_.insert(id).second)
+            continue;
+        found_any = true;
+        tell(news_level::warning, "node " + name_of(id) +
+                                      " has left the DLM but not this group: "
+                                      "its locks are gone, grace starts for its servers");
+        for (const auto& [name, v] : state_.servers)
+            if (v.host == id)
+                send(msg::start{name, false});
+    }
+    // The STARTs must have been delivered before the gate may open: another barrier behind them.
+    if (found_any)
+        ++barrier_round_;
+    else
+        gate_.accounted = barrier_trips_;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Records: durable on every synced member before the kernel hears of it.
+
+void fsm::decide_records() {
+    using where = pending_record::where;
+    if (!acting() || !synced_majority())
+        return;
+    bool in_flight = false;
+    for (const pending_record& p : records_)
+        in_flight |= p.at == where::sent;
+    if (!in_flight) { // one message for all that gathered meanwhile
+        msg::records m;
+        for (pending_record& p : records_) {
+            if (p.at != where::queued || m.changes.size() == wire::max_changes)
+                continue;
+            p.at = where::sent;
+            m.changes.push_back(p.change);
+        }
+        if (!m.changes.empty()) {
+            m.batch = ++batch_;
+            send(m);
+        }
+    }
+    while (!records_.empty() && records_.front().at == where::applied &&
+           durable_everywhere(state_, records_.front().applied_at)) {
+        const pending_record& p = records_.front();
+        auto it = state_.servers.find(p.change.server);
+        const bool ours = it != state_.servers.end() && it->second.host == params_.self;
+        emit(effect::answer_upcall{p.id, ours ? upcall_status::ok : upcall_status::failed});
+        records_.pop_front();
+    }
+}
+
+void fsm::on(const input::create& c) {
+    if (c.client.empty() || c.client.size() > max_client_name ||
+        c.princhash.size() > max_princhash) {
+        emit(effect::answer_upcall{c.id, upcall_status::failed});
+        return;
+    }
+    records_.push_back({c.id, {false, c.server, c.client, c.princhash}, {}, {}});
+}
+
+void fsm::on(const input::remove& r) {
+    records_.push_back({r.id, {true, r.server, r.client, {}}, {}, {}});
+}
+
+// v0: the kernel keeps no list and asks for each client. What is admitted is recorded.
+void fsm::on(const input::check& c) {
+    auto it = state_.servers.find(c.server);
+    instance* i = instance_of(c.server);
+    const bool open = i && i->reclaim == reclaim_state::on;
+    if (synced_ && it != state_.servers.end() && it->second.records.contains(c.client) && open)
+        records_.push_back(
+            {c.id, {false, c.server, c.client, it->second.records.at(c.client).princhash}, {}, {}});
+    else
+        emit(effect::answer_upcall{c.id, upcall_status::refused});
+}
+
+void fsm::on(const input::grace_start& g) {
+    grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
+}
+
+void fsm::on(const input::grace_done& g) {
+    emit(effect::answer_upcall{g.id, upcall_status::ok});
+    instance* i = instance_of(g.server);
+    auto it = state_.servers.find(g.server);
+    if (!i || it == state_.servers.end() || !it->second.need)
+        return;
+    // The kernel ended its own grace: it admits no reclaim any more.
+    if (i->reclaim == reclaim_state::on && i->answered == it->second.start &&
+        i->finished != it->second.start) {
+        i->finished = it->second.start;
+        i->how = msg::outcome::reclaimed;
+    }
+}
+
+// nfsd starts and asks who may reclaim. It holds nfsd_mutex of the whole machine until it is
+// answered, so the wait is bounded; whoever is not in the answer cannot reclaim.
+void fsm::decide_grace_starts() {
+    std::erase_if(grace_starts_, [&](const held_grace_start& g) {
+        auto it = state_.servers.find(g.server);
+        instance& i = instances_[g.server];
+        std::vector<tracker_port::known_client> clients;
+        const bool known = synced_ && it != state_.servers.end();
+        const bool ours = known && it->second.host == params_.self;
+        if (now_ < g.give_up) {
+            const bool ready = ours && (it->second.need ? i.reclaim == reclaim_state::on
+                                                        : it->second.records.empty());
+            if (!ready) {
+                // Somebody started nfsd by hand: its locks of before are gone, so it is a START.
+                if (acting() && (!known || !it->second.need) &&
+                    once(said::start_take, g.server, known ? it->second.start.value : 0))
+                    send(msg::start{g.server, true});
+                wake_at(g.give_up);
+                return false;
+            }
+        } else {
+            tell(news_level::error,
+                 "server " + g.server +
+                     ": its nfsd started before reclaim was open and waited too "
+                     "long; no client may reclaim (start servers with graced-server)");
+        }
+        if (ours && it->second.need && i.reclaim == reclaim_state::on)
+            for (const auto& [client, rec] : it->second.records)
+                if (rec.at <= state_.recovery)
+                    clients.push_back({client, rec.princhash});
+        if (known)
+            i.answered = it->second.start;
+        i.running = true;
+        i.stopping = false;
+        tell(news_level::info, "server " + g.server + ": nfsd is up; " +
+                                   std::to_string(clients.size()) + " clients may reclaim");
+        emit(effect::answer_grace_start{g.id, std::move(clients)});
+        return true;
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Permit and bounded waits.
+
+void fsm::decide_permit() {
+    if (!acting() || in_grace(state_))
+        return;
+    if (permit_.due(now_))
+        send(permit_.beat(now_));
+    wake_at(permit_.next());
+    if (gate_.attached && permit_.until() > permit_sent_) {
+        permit_sent_ = permit_.until();
+        emit(effect::extend_permit{permit_sent_});
+    }
+}
+
+void fsm::decide_timeouts() {
+    std::erase_if(orphan_since_, [&](const auto& e) {
+        auto it = state_.servers.find(e.first);
+        return !in_grace(state_) || it == state_.servers.end() || !it->second.need ||
+               it->second.host;
+    });
+    if (!acting() || !in_grace(state_) || lowest_synced(state_) != params_.self)
+        return;
+    for (const auto& [name, v] : state_.servers) {
+        if (!v.need)
+            continue;
+        if (!v.host) {
+            instant end =
+                orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;
+            if (now_ < end)
+                wake_at(end);
+            else if (once(said::done, name, v.start.value))
+                send(msg::done{name, v.start, msg::outcome::orphan});
+            continue;
+        }
+        // ◆ Its node lives without a daemon: nobody else may clear the NEED, its kernel may still
+        // accept reclaims. After daemon_timeout the node is fenced.
+        auto since = daemonless_since_.find(v.host);
+        if (since == daemonless_since_.end())
+            continue;
+        instant end = since->second + params_.daemon_timeout;
+        if (now_ < end)
+            wake_at(end);
+        else if (fence_asked_.insert(v.host).second)
+            emit(effect::fence{v.host, "graced has been away from node " + name_of(v.host) +
+                                           " for longer than daemon_timeout while its server " +
+                                           name + " holds up the grace"});
+    }
+    std::erase_if(fence_asked_, [&](node_id n) { return !daemonless_since_.contains(n); });
+}
+
+} // namespace grace

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the inputs from locks, disk and kernel mean for what this node knows, and what it notes of
+// the messages that were delivered. No rule of the protocol is here.
+#include "grace/fsm.hh"
+#include "grace/wire.hh"
+
+namespace grace {
+
+// --- locks ---
+
+void fsm::on(const input::locks_known& k) {
+    lock_.known = true;
+    lock_.held = k.grace;
+    lock_.alive = k.alive;
+    lock_.wanted.reset();
+    lock_.cancelling = lock_.alive_wanted = false;
+    lock_.probing.clear();
+}
+
+void fsm::on(const input::lock_granted& g) {
+    if (g.resource == lock_resource::alive) {
+        if (g.node == params_.self) {
+            lock_.alive = g.mode == lock_mode::ex;
+            lock_.alive_wanted = false;
+        } else if (g.mode == lock_mode::pr) {
+            auto it = lock_.probing.find(g.node);
+            if (it != lock_.probing.end()) { // else the grant won the race against our cancel
+                lock_.fenced[g.node] = it->second;
+                lock_.probing.erase(it);
+                tell(news_level::info, "node " + name_of(g.node) + " is proven fenced");
+            }
+            emit(effect::convert{lock_resource::alive, g.node, lock_mode::nl, false, {}});
+        }
+        return;
+    }
+    lock_.held = g.mode;
+    lock_.wanted.reset();
+    lock_.cancelling = false;
+    if (!g.value_valid)
+        return;
+    // The value block is a lower bound: a state older than it is not the cluster's.
+    std::optional<lock_value> v = wire::decode_lock_value(g.value);
+    if (v && synced_ && v->current > state_.current)
+        lose_sync("the DLM's value block knows a later epoch than this group's state");
+}
+
+void fsm::on(const input::lock_refused& r) {
+    lock_.retry_at = now_ + params_.retry;
+    if (r.resource == lock_resource::alive) {
+        if (r.node == params_.self)
+            lock_.alive_wanted = false;
+        else
+            lock_.probing.erase(r.node);
+        return;
+    }
+    lock_.wanted.reset();
+    lock_.cancelling = false;
+}
+
+void fsm::on(const input::lock_cancelled& c) {
+    if (c.resource == lock_resource::alive) {
+        if (c.node == params_.self)
+            lock_.alive_wanted = false;
+        else
+            lock_.probing.erase(c.node);
+        return;
+    }
+    lock_.wanted.reset();
+    lock_.cancelling = false;
+}
+
+void fsm::on(const input::locks_lost&) {
+    tell(news_level::error, "the keeper of the DLM locks (graced-dlm) is gone; the gate is closed "
+                            "until another one has taken them anew");
+    auto fenced = std::move(lock_.fenced);
+    lock_ = {};
+    lock_.fenced = std::move(fenced); // a death that was proven stays proven
+}
+
+// --- disk ---
+
+void fsm::on(const input::durable& d) {
+    committed_ = d.at.value;
+    while (!committing_.empty() && committing_.front().first <= d.at.value) {
+        durable_here_ = std::max(durable_here_, committing_.front().second);
+        committing_.pop_front();
+    }
+}
+
+void fsm::on(const input::store_failed& f) {
+    if (!store_failed_)
+        tell(news_level::error, "the recovery database cannot be written: " + f.why +
+                                    "; nothing that this node hears is durable any more");
+    store_failed_ = true;
+}
+
+// --- kernel ---
+
+void fsm::on(const input::kernel_attached& k) {
+    const std::uint64_t order = gate_.order;
+    gate_ = {};
+    gate_.attached = true;
+    gate_.trips = k.trips;
+    gate_.at = k.at;
+    gate_.order = order;
+    // Not accounted for: whatever tripped it while nobody listened goes through the barrier.
+    gate_.accounted = k.trips == 0 ? 0 : ~std::uint64_t{0};
+    permit_sent_ = 0;
+    for (auto& [name, i] : instances_)
+        i.reclaim = reclaim_state::off; // attaching closed all
+}
+
+void fsm::on(const input::kernel_acked& k) {
+    if (k.order == gate_.close_order)
+        gate_.close_acked = k.order;
+    for (auto& [name, i] : instances_) {
+        if (i.order != k.order)
+            continue;
+        if (i.reclaim == reclaim_state::closing) {
+            i.reclaim = reclaim_state::off;
+        } else if (i.reclaim == reclaim_state::opening) {
+            i.reclaim = reclaim_state::on;
+            start_count start = state_.servers[name].start;
+            if (i.opened_for != start) {
+                i.opened_for = start;
+                i.opened_at = now_;
+                i.deadline = now_ + params_.grace_period;
+                i.reclaimed = count_reclaimed(state_, state_.servers[name]).reclaimed;
+            }
+            tell(news_level::info, "server " + name + ": reclaim is open");
+        }
+    }
+}
+
+void fsm::on(const input::kernel_refused& k) {
+    tell(news_level::warning, "the kernel refused an order: " + k.why);
+    gate_.retry_at = now_ + params_.retry;
+    if (k.order == gate_.close_order && gate_.close_acked != k.order) {
+        gate_.close_order = gate_.close_acked = 0; // ordered anew
+    } else if (k.order == gate_.order && gate_.open) {
+        gate_.open = false; // an open order; the kernel stayed closed
+        gate_.close_acked = gate_.close_order;
+    }
+    for (auto& [name, i] : instances_)
+        if (i.order == k.order && i.reclaim != reclaim_state::off)
+            i.reclaim = reclaim_state::off;
+}
+
+void fsm::on(const input::kernel_tripped& k) {
+    gate_.trips = k.trips;
+    gate_.open = false;
+    gate_.close_order = gate_.close_acked = 0; // ask for an acknowledged close
+}
+
+void fsm::on(const input::kernel_closed&) {
+    gate_.open = false;
+    gate_.close_order = gate_.close_acked = 0;
+}
+
+void fsm::on(const input::kernel_lost& k) {
+    tell(news_level::error, "the kernel's gate is not attached: " + k.why);
+    const std::uint64_t order = gate_.order;
+    gate_ = {};
+    gate_.order = order;
+    for (auto& [name, i] : instances_)
+        i.reclaim = reclaim_state::off;
+}
+
+// --- what was delivered ---
+
+namespace {
+template <typename... F>
+struct overloaded : F... {
+    using F::operator()...;
+};
+} // namespace
+
+void fsm::deliver_synced(node_id sender, const envelope& env) {
+    const position before = state_.applied;
+    applied a = apply(state_, sender, env);
+    const bool mine = sender == params_.self && env.life == params_.life;
+
+    // Requests hear of their own message even where it was void.
+    if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)
+        for (auto& [id, r] : requests_)
+            if (r.server == m->server && r.sent_in != 0 && !r.delivered &&
+                m->take == (r.kind == request_kind::serve)) {
+                if (!a.counted && env.view != state_.view) {
+                    r.sent_in = 0;
+                    continue;
+                }
+                r.delivered = true;
+                r.counted = a.counted;
+            }
+    if (!a.counted) {
+        tell(news_level::debug,
+             describe(env.body) + " from node " + name_of(sender) + " is void: " + a.why_void);
+        return;
+    }
+    if (!std::holds_alternative<msg::heartbeat>(env.body) &&
+        !std::holds_alternative<msg::records>(env.body) &&
+        !std::holds_alternative<msg::durable>(env.body))
+        tell(news_level::debug, describe(env.body) + " from node " + name_of(sender));
+
+    std::visit(
+        overloaded{
+            [](const auto&) {},
+            [&](const msg::hello& m) {
+                if (mine) { // everyone counts this node as one without state from here on
+                    lose_sync("its own HELLO was delivered");
+                    hellos_[sender] = {env.life, m};
+                    hello_sent_ = true;
+                    buffering_ = true;
+                    buffer_.clear();
+                    buffered_bytes_ = 0;
+                } else if (lowest_synced(state_) == params_.self) {
+                    send_snapshot(sender, m.number, state_);
+                }
+            },
+            [&](const msg::heartbeat& m) { permit_.heard(sender, m, quorum_.votes.size() == 1); },
+            [&](const msg::barrier& m) {
+                if (mine && m.number == barrier_)
+                    emit(effect::query_dlm_members{});
+            },
+            [&](const msg::lift_request& m) {
+                auto it = state_.servers.find(m.server);
+                instance* i = instance_of(m.server);
+                if (!i || it == state_.servers.end() || it->second.host != params_.self ||
+                    it->second.start != m.start || !it->second.need)
+                    return;
+                i->finished = m.start;
+                i->how = msg::outcome::lifted;
+            },
+            [&](const msg::records& m) {
+                if (!mine || m.batch != batch_)
+                    return;
+                for (pending_record& p : records_) {
+                    if (p.at != pending_record::where::sent)
+                        continue;
+                    p.at = pending_record::where::applied;
+                    p.applied_at = state_.applied;
+                }
+            },
+            [&](const msg::start& m) {
+                tell(news_level::info, "grace for server " + m.server + " (START from node " +
+                                           name_of(sender) + "), C " +
+                                           std::to_string(state_.current.value));
+            },
+            [&](const msg::done& m) {
+                tell(news_level::info,
+                     "server " + m.server + " NEEDs no longer: " + to_string(m.how));
+                if (mine)
+                    emit(effect::end_nfsd_grace{m.server});
+            },
+            [&](const msg::purge&) {
+                tell(news_level::info, "node " + name_of(sender) +
+                                           " is the last out and purges R " +
+                                           std::to_string(state_.recovery.value));
+            },
+            [&](const msg::lift&) { tell(news_level::info, "the grace is lifted"); },
+        },
+        env.body);
+    if (synced_ && state_.applied != before)
+        persist(std::move(a.ops));
+}
+
+} // namespace grace

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Requests of people and agents: each becomes a message, and is answered when what it asked for is
+// true, not when it was sent.
+#include "grace/fsm.hh"
+
+#include <algorithm>
+
+namespace grace {
+namespace {
+constexpr duration patience = seconds(10); // without quorum a request waits this long
+}
+
+void fsm::on(const input::instance_known& k) {
+    instance& i = instances_[k.server];
+    i.running = k.running;
+    i.answered = k.answered;
+}
+
+void fsm::on(const input::instance_gone& g) {
+    instances_.erase(g.server);
+}
+
+void fsm::ask(ticket id, request_kind kind, std::string server, node_id node, phase until) {
+    request r{};
+    r.kind = kind;
+    r.server = std::move(server);
+    r.node = node;
+    r.until = until;
+    r.asked_at = now_;
+    requests_[id] = std::move(r);
+}
+
+void fsm::on(const input::serve& q) {
+    instances_[q.server].stopping = false;
+    ask(q.id, request_kind::serve, q.server);
+}
+
+void fsm::on(const input::stop& q) {
+    // At once: a server that is about to go must not say that its state is intact.
+    if (instance* i = instance_of(q.server))
+        i->stopping = true;
+    ask(q.id, request_kind::stop, q.server);
+}
+
+void fsm::on(const input::released& q) {
+    instances_.erase(q.server);
+    ask(q.id, request_kind::released, q.server);
+}
+
+void fsm::on(const input::start& q) {
+    ask(q.id, request_kind::start, q.server);
+}
+void fsm::on(const input::lift& q) {
+    ask(q.id, request_kind::lift, q.server);
+}
+void fsm::on(const input::fence_news& q) {
+    ask(q.id, request_kind::fence_news, {}, q.node);
+}
+void fsm::on(const input::wait& q) {
+    ask(q.id, request_kind::wait, {}, {}, q.until);
+}
+
+void fsm::on(const input::forget& f) {
+    requests_.erase(f.id);
+}
+
+void fsm::decide_requests() {
+    for (auto it = requests_.begin(); it != requests_.end();)
+        it = settle(it->first, it->second) ? requests_.erase(it) : std::next(it);
+}
+
+bool fsm::settle(ticket id, request& r) {
+    auto finish = [&](request_status s, std::string detail = {}) {
+        if (instance* i = instance_of(r.server);
+            i && r.kind == request_kind::stop && s != request_status::done)
+            i->stopping = false; // it stays
+        answer(id, s, std::move(detail));
+        return true;
+    };
+    if (r.kind == request_kind::wait)
+        return synced_ && current_phase() == r.until ? finish(request_status::done) : false;
+    if (!acting()) {
+        if (now_ >= r.asked_at + patience)
+            return finish(request_status::not_quorate,
+                          "this node has no quorum, or has not joined the group yet");
+        wake_at(r.asked_at + patience);
+        return false;
+    }
+    auto it = state_.servers.find(r.server);
+    const server_state* v = it == state_.servers.end() ? nullptr : &it->second;
+    auto say_start = [&](bool take) {
+        if (r.delivered || r.sent_in == state_.view.number + 1)
+            return;
+        r.sent_in = state_.view.number + 1;
+        send(msg::start{r.server, take});
+    };
+
+    switch (r.kind) {
+    case request_kind::serve: {
+        say_start(true);
+        if (!r.delivered)
+            return false;
+        if (!r.counted || !v || v->host != params_.self) {
+            node_id host = v ? v->host : node_id{};
+            return finish(request_status::hosted_elsewhere,
+                          "server " + r.server + " is hosted by node " + name_of(host) +
+                              ": stop it there first (graced-server stop " + r.server + ")");
+        }
+        if (!v->need || instances_[r.server].reclaim == reclaim_state::on)
+            return finish(request_status::done);
+        return false;
+    }
+    case request_kind::stop:
+        if (!v || v->host != params_.self)
+            return finish(request_status::not_hosted,
+                          "server " + r.server + " is not hosted on this node");
+        if (v->records.empty() && !v->need)
+            return finish(request_status::done);
+        say_start(false);
+        if (!r.delivered)
+            return false;
+        if (!r.counted && !v->need)
+            return finish(request_status::done);
+        return in_grace(state_) && everyone_enforces() ? finish(request_status::done) : false;
+
+    case request_kind::released:
+        if (!v || v->host != params_.self)
+            return finish(request_status::done);
+        if (r.sent_in != state_.view.number + 1) {
+            r.sent_in = state_.view.number + 1;
+            send(msg::released{r.server});
+        }
+        return false;
+
+    case request_kind::start:
+        if (r.server.empty()) { // every server with records
+            std::size_t n = 0;
+            for (const auto& [name, server] : state_.servers)
+                if (!server.records.empty() && ++n)
+                    send(msg::start{name, false});
+            return n ? finish(request_status::done, std::to_string(n) + " servers")
+                     : finish(request_status::void_now,
+                              "no server has clients on record: there is nothing to recover");
+        }
+        if (!v)
+            return finish(request_status::no_such_server, "no server " + r.server + " is known");
+        say_start(false);
+        if (!r.delivered)
+            return false;
+        return r.counted ? finish(request_status::done)
+                         : finish(request_status::void_now,
+                                  "server " + r.server +
+                                      " has no clients on record: there is nothing to recover");
+
+    case request_kind::lift: {
+        if (!r.server.empty() && !v)
+            return finish(request_status::no_such_server, "no server " + r.server + " is known");
+        if (r.lifting.empty()) {
+            for (const auto& [name, server] : state_.servers)
+                if (server.need && (r.server.empty() || name == r.server))
+                    r.lifting[name] = server.start;
+            if (r.lifting.empty())
+                return finish(request_status::void_now,
+                              in_grace(state_) ? "no such server NEEDs: the grace is being lifted"
+                                               : "there is no grace to lift");
+        }
+        bool waiting = false;
+        for (const auto& [name, start] : r.lifting) {
+            const server_state& server = state_.servers.at(name);
+            if (!server.need || server.start != start)
+                continue;
+            waiting = true;
+            if (!server.host) {
+                if (once(said::done, name, start.value))
+                    send(msg::done{name, start, msg::outcome::lifted});
+            } else if (!is_synced(state_, server.host)) {
+                return finish(request_status::void_now,
+                              "graced does not run on node " + name_of(server.host) +
+                                  ", which hosts server " + name +
+                                  ": its kernel may still accept reclaims. Start graced there, or "
+                                  "fence the node");
+            } else if (once(said::lift_request, name, start.value)) {
+                send(msg::lift_request{name, start});
+            }
+        }
+        return waiting ? false : finish(request_status::done);
+    }
+    case request_kind::fence_news: {
+        if (!state_.nodes.contains(r.node))
+            return finish(request_status::no_such_node,
+                          "no node " + std::to_string(r.node.value) + " is known");
+        // News only: START for what it hosts; proof of fencing comes from the DLM alone.
+        bool waiting = false, need = false;
+        for (const auto& [name, server] : state_.servers) {
+            if (server.need)
+                need = true;
+            if (server.host != r.node || server.records.empty() || server.need)
+                continue;
+            waiting = true;
+            if (once(said::start, name, server.start.value))
+                send(msg::start{name, false});
+        }
+        if (waiting)
+            return false;
+        if (!need || everyone_enforces(r.node))
+            return finish(request_status::done);
+        return false;
+    }
+    case request_kind::wait:
+        break;
+    }
+    return false;
+}
+
+std::vector<std::string> fsm::blocked_by() const {
+    std::vector<std::string> why;
+    if (!synced_)
+        why.push_back("this node has not joined the group yet");
+    if (!quorate())
+        why.push_back("this node has no quorum");
+    if (store_failed_)
+        why.push_back("the recovery database cannot be written");
+    if (params_.kernel_expected && !gate_.attached)
+        why.push_back("this node's gate is not attached: load lockd_shim and gfs2_gate");
+    if (!lock_.known)
+        why.push_back("the keeper of the DLM locks does not answer");
+    if (!synced_ || !quorate())
+        return why;
+    if (!in_grace(state_)) {
+        if (lock_.known && lock_.held != lock_mode::pr)
+            why.push_back("waiting for the PR lock");
+        if (lock_.known && !lock_.alive)
+            why.push_back("waiting for the EX lock on this node's alive resource");
+        if (gate_.accounted != gate_.trips)
+            why.push_back("the tripwire went and is not accounted for yet");
+        if (permit_.until() <= now_)
+            why.push_back("no other member has echoed a heartbeat lately (permit)");
+        return why;
+    }
+    for (const auto& [id, votes] : quorum_.votes) {
+        if (enforces(id))
+            continue;
+        auto n = state_.nodes.find(id);
+        if (n == state_.nodes.end() || (!n->second.member && !n->second.attached))
+            why.push_back(
+                "node " + name_of(id) +
+                " never attached its gate: start graced there, or name it in nodes_without_gfs2");
+        else if (!n->second.member)
+            why.push_back("node " + name_of(id) +
+                          " lost its graced; its permit has not run out yet");
+        else
+            why.push_back("node " + name_of(id) + " does not enforce yet");
+    }
+    if (hosts_need(state_, params_.self)) {
+        for (const auto& [id, n] : state_.nodes)
+            if (!live(id) && !fencing_proven(id) && !params_.nodes_without_gfs2.contains(id))
+                why.push_back("node " + name_of(id) + " is not proven fenced");
+        if (lock_.held != lock_mode::cw)
+            why.push_back("waiting for the CW lock");
+    }
+    for (const auto& [name, v] : state_.servers)
+        if (v.need && !v.host)
+            why.push_back("server " + name + " NEEDs and no node hosts it");
+    return why;
+}
+
+} // namespace grace

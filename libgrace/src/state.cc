@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Questions that are asked of the replicated state; none of them changes it.
+#include "grace/state.hh"
+
+#include <algorithm>
+
+namespace grace {
+
+const char* to_string(lock_mode m) {
+    switch (m) {
+    case lock_mode::nl:
+        return "NL";
+    case lock_mode::pr:
+        return "PR";
+    case lock_mode::cw:
+        return "CW";
+    case lock_mode::ex:
+        return "EX";
+    }
+    return "?";
+}
+
+const char* to_string(gate_state g) {
+    switch (g) {
+    case gate_state::closed:
+        return "closed";
+    case gate_state::reclaim:
+        return "reclaim";
+    case gate_state::open:
+        return "open";
+    }
+    return "?";
+}
+
+const char* to_string(phase p) {
+    switch (p) {
+    case phase::normal:
+        return "normal";
+    case phase::entering:
+        return "entering";
+    case phase::reclaiming:
+        return "reclaiming";
+    case phase::lifting:
+        return "lifting";
+    }
+    return "?";
+}
+
+bool in_grace(const state& s) {
+    return bool(s.recovery);
+}
+
+bool any_need(const state& s) {
+    return std::ranges::any_of(s.servers, [](const auto& e) { return e.second.need; });
+}
+
+bool hosts_need(const state& s, node_id n) {
+    return std::ranges::any_of(s.servers,
+                               [n](const auto& e) { return e.second.need && e.second.host == n; });
+}
+
+bool is_synced(const state& s, node_id n) {
+    auto it = s.nodes.find(n);
+    return it != s.nodes.end() && it->second.member && it->second.synced;
+}
+
+node_id lowest_synced(const state& s) {
+    for (const auto& [id, n] : s.nodes)
+        if (n.member && n.synced)
+            return id;
+    return {};
+}
+
+node_id purger(const state& s) {
+    if (!in_grace(s) || any_need(s))
+        return {};
+    return is_synced(s, s.last_done) ? s.last_done : lowest_synced(s);
+}
+
+bool durable_everywhere(const state& s, position at) {
+    bool anybody = false;
+    for (const auto& [id, n] : s.nodes) {
+        if (!n.member || !n.synced)
+            continue;
+        if (n.durable < at)
+            return false;
+        anybody = true;
+    }
+    return anybody;
+}
+
+reclaim_count count_reclaimed(const state& s, const server_state& server) {
+    reclaim_count c;
+    c.all = server.records.size();
+    for (const auto& [name, rec] : server.records)
+        if (rec.at > s.recovery)
+            ++c.reclaimed;
+    return c;
+}
+
+stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
+    stored_meta m;
+    m.quorate_view = quorate_view;
+    m.current = s.current;
+    m.recovery = s.recovery;
+    m.applied = s.applied;
+    m.starts = s.starts;
+    m.lifting = s.lifting;
+    m.purged = s.purged;
+    for (const auto& [id, n] : s.nodes)
+        m.nodes[id] = n.name;
+    for (const auto& [name, v] : s.servers)
+        m.servers[name] = {v.need, v.needed, v.start, v.host};
+    return m;
+}
+
+state from_stored(const stored_state& stored) {
+    const stored_meta& m = stored.meta;
+    state s;
+    s.current = m.current;
+    s.recovery = m.recovery;
+    s.applied = m.applied;
+    s.starts = m.starts;
+    s.lifting = m.lifting;
+    s.purged = m.purged;
+    for (const auto& [id, name] : m.nodes)
+        s.nodes[id].name = name;
+    for (const auto& [name, v] : m.servers) {
+        server_state& server = s.servers[name];
+        server.need = v.need;
+        server.needed = v.needed;
+        server.start = v.start;
+        server.host = v.host;
+    }
+    for (const auto& [name, records] : stored.records)
+        s.servers[name].records = records;
+    return s;
+}
+
+} // namespace grace

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// How a node gets the state: by snapshot from a synced member, or by founding when nobody has one.
+//
+// A member without state says HELLO at every confchg. Where a synced member hears it, the lowest
+// one takes a snapshot at exactly that position and sends it; the joiner keeps what is delivered
+// after its HELLO and applies it on top. Where every member of a quorate group says HELLO (cold
+// start, or the pieces of a split that nobody can order), the one with the best database founds the
+// state anew: best is the latest quorate view, then C, then the applied position. Never a
+// minority's suffix: only a view that was seen quorate counts.
+#include "grace/fsm.hh"
+#include "grace/wire.hh"
+
+#include <algorithm>
+
+namespace grace {
+namespace {
+constexpr std::size_t max_buffered = 64u << 20;
+}
+
+void fsm::send(const any_message& m) {
+    emit(effect::send{wire::encode({synced_ ? state_.view : view_id{}, params_.life, m})});
+}
+
+void fsm::persist(store_batch batch) {
+    batch.push_back(store_op::put_meta{to_meta(state_, stored_quorate_view_)});
+    committing_.emplace_back(++commits_, state_.applied);
+    emit(effect::persist{std::move(batch), position{commits_}});
+}
+
+void fsm::lose_sync(const char* why) {
+    if (!synced_)
+        return;
+    tell(news_level::warning, std::string("this node gives up its state and joins anew: ") + why +
+                                  "; its gate is closed");
+    synced_ = false;
+    hello_sent_ = false;
+    hellos_.clear();
+    buffering_ = false;
+    on_new_view();
+    // What was applied may not be in the state that comes next: say it again (idempotent).
+    for (pending_record& p : records_)
+        p.at = pending_record::where::queued;
+}
+
+// Nothing that was said in an older view counts in this one.
+void fsm::on_new_view() {
+    said_.clear();
+    permit_.reset();
+    view_commit_ = 0;
+    barrier_ = 0;
+    for (pending_record& p : records_)
+        if (p.at == pending_record::where::sent)
+            p.at = pending_record::where::queued;
+    for (auto& [id, r] : requests_)
+        if (!r.delivered)
+            r.sent_in = 0;
+}
+
+void fsm::on(const input::confchg& change) {
+    members_ = change.members;
+    in_group_ = std::ranges::find(members_, params_.self) != members_.end();
+    for (const input::departed& d : change.left)
+        if (d.reason == input::left_reason::node)
+            ring_pending_ = true;
+
+    // Bad scenario: this node was cut off alone and comes back in the same breath. It must not
+    // pass for a member that never left. While the ring of a loss has not been named, nobody knows
+    // which side was quorate: both give up their state, and the best database decides.
+    if (synced_ && ring_pending_ && !change.joined.empty())
+        lose_sync("nodes left and came back before the quorum of the rest was known");
+
+    if (synced_) {
+        applied a = apply(state_, change);
+        on_new_view();
+        persist(std::move(a.ops));
+        return;
+    }
+    hello_sent_ = false;
+    hellos_.clear();
+    buffering_ = false;
+    buffer_.clear();
+    assembly_.clear();
+    said_.clear();
+}
+
+void fsm::on(const input::ring& r) {
+    ring_ = r;
+    ring_pending_ = false;
+}
+
+void fsm::on(const input::quorum& q) {
+    quorum_ = q;
+}
+
+void fsm::on(const input::deliver& d) {
+    std::optional<envelope> env = wire::decode(d.message);
+    if (!env) {
+        tell(news_level::error, "node " + name_of(d.sender) +
+                                    " sent a message that is not of this version of graced: "
+                                    "run the same version on all nodes; the message was ignored");
+        return;
+    }
+    if (synced_)
+        deliver_synced(d.sender, *env);
+    else
+        deliver_unsynced(d.sender, *env);
+}
+
+void fsm::deliver_unsynced(node_id sender, const envelope& env) {
+    if (const auto* hello = std::get_if<msg::hello>(&env.body)) {
+        hellos_[sender] = {env.life, *hello};
+        if (sender == params_.self && env.life == params_.life) {
+            buffering_ = true;
+            buffer_.clear();
+            buffered_bytes_ = 0;
+            assembly_.clear();
+            assembled_parts_ = 0;
+            return;
+        }
+    }
+    if (const auto* part = std::get_if<msg::snapshot>(&env.body)) {
+        if (!part->to || part->to == params_.self) {
+            adopt_snapshot(sender, env);
+            return;
+        }
+    }
+    if (!buffering_)
+        return;
+    envelope kept = env;
+    if (auto* part = std::get_if<msg::snapshot>(&kept.body))
+        part->data.clear();
+    buffered_bytes_ += sizeof(envelope);
+    if (const auto* r = std::get_if<msg::records>(&kept.body))
+        for (const auto& c : r->changes)
+            buffered_bytes_ += sizeof c + c.client.size();
+    buffer_.emplace_back(sender, std::move(kept));
+    if (buffered_bytes_ > max_buffered) { // a bound on everything: begin again
+        tell(news_level::warning, "more news came than can be kept while waiting for a snapshot; "
+                                  "asking for another one");
+        buffering_ = false;
+        buffer_.clear();
+        hello_sent_ = false;
+    }
+}
+
+void fsm::adopt_snapshot(node_id sender, const envelope& env) {
+    const auto& part = std::get<msg::snapshot>(env.body);
+    auto said_by = [&](node_id n) -> const msg::hello* {
+        auto it = hellos_.find(n);
+        return it == hellos_.end() ? nullptr : &it->second.second;
+    };
+    if (part.to) {
+        const msg::hello* mine = said_by(params_.self);
+        if (!buffering_ || !mine || mine->number != part.hello)
+            return;
+    } else { // every member of this view must have said that it has no state
+        const msg::hello* founders = said_by(sender);
+        if (!founders || founders->number != part.hello)
+            return;
+        for (node_id m : members_)
+            if (!hellos_.contains(m))
+                return;
+    }
+    if (part.part == 0) {
+        assembly_.clear();
+        assembled_parts_ = 0;
+        assembling_from_ = sender;
+    }
+    if (part.part != assembled_parts_ || sender != assembling_from_)
+        return;
+    assembly_.insert(assembly_.end(), part.data.begin(), part.data.end());
+    if (++assembled_parts_ < part.parts)
+        return;
+
+    std::optional<state> decoded = wire::decode_state(assembly_);
+    assembly_.clear();
+    assembly_.shrink_to_fit();
+    if (!decoded) {
+        tell(news_level::error,
+             "the snapshot from node " + name_of(sender) + " is damaged; asking for another one");
+        hello_sent_ = false;
+        return;
+    }
+    store_op::replace_all all;
+    state_ = std::move(*decoded);
+    synced_ = true;
+    has_database_ = true;
+    durable_here_ = {};
+    committing_.clear();
+    if (!part.to) {
+        founding f{sender, hellos_.at(sender).first, hellos_};
+        applied a = found(state_, f);
+        on_new_view();
+        persist(std::move(a.ops));
+        tell(news_level::info, "the group is founded anew from the database of node " +
+                                   name_of(sender) + " at C " +
+                                   std::to_string(state_.current.value));
+    } else {
+        for (const auto& [name, v] : state_.servers)
+            all.records[name] = v.records;
+        on_new_view();
+        persist({std::move(all)});
+        std::deque<std::pair<node_id, envelope>> kept;
+        kept.swap(buffer_);
+        for (const auto& [from, e] : kept)
+            deliver_synced(from, e);
+        if (synced_)
+            deliver_synced(sender, {env.view, env.life,
+                                    msg::snapshot{part.to, part.hello, part.part, part.parts, {}}});
+        tell(news_level::info, "joined: state taken from node " + name_of(sender) + " at C " +
+                                   std::to_string(state_.current.value));
+    }
+    buffer_.clear();
+    buffering_ = false;
+    hellos_.clear();
+}
+
+void fsm::send_snapshot(node_id to, std::uint64_t hello, const state& s) {
+    bytes all = wire::encode_state(s);
+    const std::size_t size = wire::snapshot_part_size;
+    const auto parts = static_cast<std::uint32_t>((all.size() + size - 1) / size);
+    for (std::uint32_t i = 0; i < parts; ++i) {
+        auto first = all.begin() + static_cast<std::ptrdiff_t>(i * size);
+        auto last = all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), (i + 1) * size));
+        send(msg::snapshot{to, hello, i, parts, bytes(first, last)});
+    }
+}
+
+void fsm::decide_hello() {
+    if (synced_ || !in_group_ || hello_sent_)
+        return;
+    hello_sent_ = true;
+    msg::hello h;
+    h.number = ++hello_number_;
+    h.name = params_.name;
+    h.attached = gate_.attached || !params_.kernel_expected;
+    h.permit_ttl = params_.permit_ttl;
+    h.has_database = has_database_;
+    h.quorate_view = stored_quorate_view_;
+    h.current = state_.current;
+    h.applied = state_.applied;
+    for (const auto& [name, i] : instances_)
+        if (i.running && !i.stopping)
+            h.running.insert(name);
+    send(h);
+}
+
+void fsm::decide_founding() {
+    if (synced_ || !in_group_ || !quorate())
+        return;
+    std::uint64_t votes = 0, round = 0;
+    for (node_id m : members_) {
+        auto it = hellos_.find(m);
+        if (it == hellos_.end())
+            return; // somebody has not spoken, or is synced and will send
+        if (auto v = quorum_.votes.find(m); v != quorum_.votes.end())
+            votes += v->second;
+        round += it->second.second.number;
+    }
+    // Bad scenario: nodes 1 and 2 crash; node 1 is back, quorate with a node 3 on which graced has
+    // not started; node 1 was in the minority before the crash, and nodes 2 and 3 have the records.
+    bool all_live = std::ranges::all_of(quorum_.votes,
+                                        [&](const auto& v) { return hellos_.contains(v.first); });
+    if (votes * 2 <= quorum_.expected && !all_live)
+        return;
+
+    auto rank = [&](node_id n) {
+        const msg::hello& h = hellos_.at(n).second;
+        // the lowest node among equals
+        return std::tuple(h.quorate_view, h.current, h.applied, ~n.value);
+    };
+    node_id best = *std::ranges::max_element(
+        members_, [&](node_id a, node_id b) { return rank(a) < rank(b); });
+    if (best != params_.self || !once(said::founding, round))
+        return;
+    send_snapshot({}, hellos_.at(params_.self).second.number, state_);
+}
+
+} // namespace grace

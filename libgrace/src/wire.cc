@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Layout: docs/wire.md. Integers little-endian; strings and blobs are a u32 length and the bytes;
+// maps are a u32 count and the entries in order. A decoder that meets the end, a length beyond its
+// limit, an unknown tag or bytes left over yields nothing at all.
+#include "grace/wire.hh"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+namespace grace::wire {
+namespace {
+
+constexpr std::uint32_t message_magic = 0x43524721;  // "!GRC"
+constexpr std::uint32_t snapshot_magic = 0x53524721; // "!GRS"
+constexpr std::uint32_t value_magic = 0x4c524721;    // "!GRL"
+
+class writer {
+public:
+    template <typename T>
+    requires std::is_integral_v<T>
+    void put(T v) {
+        using U = std::make_unsigned_t<std::conditional_t<std::is_same_v<T, bool>, char, T>>;
+        auto u = static_cast<U>(v);
+        for (std::size_t i = 0; i < sizeof(U); ++i)
+            out.push_back(static_cast<std::uint8_t>(static_cast<std::uint64_t>(u) >> (8 * i)));
+    }
+    template <typename Tag, typename Int>
+    void put(tagged<Tag, Int> v) {
+        put(v.value);
+    }
+    template <typename T>
+    requires std::is_enum_v<T>
+    void put(T v) { put(static_cast<std::underlying_type_t<T>>(v)); }
+    void put(const std::string& s) {
+        put(static_cast<std::uint32_t>(s.size()));
+        out.insert(out.end(), s.begin(), s.end());
+    }
+    void put(std::span<const std::uint8_t> s) {
+        put(static_cast<std::uint32_t>(s.size()));
+        out.insert(out.end(), s.begin(), s.end());
+    }
+    void put(const record& r) {
+        put(r.at);
+        put(r.princhash);
+    }
+    template <typename C, typename F>
+    void each(const C& c, F f) {
+        put(static_cast<std::uint32_t>(c.size()));
+        for (const auto& e : c)
+            f(e);
+    }
+    std::vector<std::uint8_t> out;
+};
+
+class reader {
+public:
+    explicit reader(std::span<const std::uint8_t> in)
+        : in_(in) {}
+    bool ok() const { return ok_; }
+    bool at_end() const { return ok_ && in_.empty(); }
+    void fail() { ok_ = false; }
+
+    template <typename T>
+    requires std::is_integral_v<T>
+    void get(T& v) {
+        if constexpr (std::is_same_v<T, bool>) {
+            std::uint8_t b = 0;
+            get(b);
+            if (b > 1)
+                fail();
+            v = b == 1;
+        } else {
+            std::uint64_t u = 0;
+            if (in_.size() < sizeof(T)) {
+                fail();
+                return;
+            }
+            for (std::size_t i = 0; i < sizeof(T); ++i)
+                u |= std::uint64_t{in_[i]} << (8 * i);
+            in_ = in_.subspan(sizeof(T));
+            v = static_cast<T>(u);
+        }
+    }
+    template <typename Tag, typename Int>
+    void get(tagged<Tag, Int>& v) {
+        get(v.value);
+    }
+    template <typename T>
+    requires std::is_enum_v<T>
+    void get(T& v, T last) {
+        std::underlying_type_t<T> u{};
+        get(u);
+        if (u > static_cast<std::underlying_type_t<T>>(last))
+            fail();
+        else
+            v = static_cast<T>(u);
+    }
+    void get(std::string& s, std::size_t limit) {
+        std::uint32_t n = 0;
+        get(n);
+        if (!ok_ || n > limit || n > in_.size()) {
+            fail();
+            return;
+        }
+        s.assign(reinterpret_cast<const char*>(in_.data()), n);
+        in_ = in_.subspan(n);
+    }
+    void get(std::vector<std::uint8_t>& v, std::size_t limit) {
+        std::uint32_t n = 0;
+        get(n);
+        if (!ok_ || n > limit || n > in_.size()) {
+            fail();
+            return;
+        }
+        v.assign(in_.begin(), in_.begin() + n);
+        in_ = in_.subspan(n);
+    }
+    void get_server(std::string& s) {
+        get(s, max_server_name);
+        if (s.empty())
+            fail();
+    }
+    void get_client(std::string& s) {
+        get(s, max_client_name);
+        if (s.empty())
+            fail();
+    }
+    void get(record& r) {
+        get(r.at);
+        get(r.princhash, max_princhash);
+    }
+    template <typename F>
+    void each(std::size_t limit, F f) {
+        std::uint32_t n = 0;
+        get(n);
+        if (n > limit)
+            fail();
+        for (std::uint32_t i = 0; ok_ && i < n; ++i)
+            f();
+    }
+
+private:
+    std::span<const std::uint8_t> in_;
+    bool ok_ = true;
+};
+
+// --- one writer and one reader for each message; the tag is the variant's index ---
+
+struct put_body {
+    writer& w;
+    void operator()(const msg::hello& m) {
+        w.put(m.number);
+        w.put(m.name);
+        w.put(m.attached);
+        w.put(m.permit_ttl);
+        w.put(m.has_database);
+        w.put(m.quorate_view);
+        w.put(m.current);
+        w.put(m.applied);
+        w.each(m.running, [&](const std::string& s) { w.put(s); });
+    }
+    void operator()(const msg::snapshot& m) {
+        w.put(m.to);
+        w.put(m.hello);
+        w.put(m.part);
+        w.put(m.parts);
+        w.put(std::span(m.data));
+    }
+    void operator()(const msg::start& m) {
+        w.put(m.server);
+        w.put(m.take);
+    }
+    void operator()(const msg::released& m) { w.put(m.server); }
+    void operator()(const msg::node_down& m) {
+        w.put(m.node);
+        w.put(m.deaths);
+    }
+    void operator()(const msg::attached&) {}
+    void operator()(const msg::enforcing& m) { w.put(m.at); }
+    void operator()(const msg::done& m) {
+        w.put(m.server);
+        w.put(m.start);
+        w.put(m.how);
+    }
+    void operator()(const msg::purge& m) {
+        w.put(m.recovery);
+        w.put(m.starts);
+    }
+    void operator()(const msg::lift& m) {
+        w.put(m.recovery);
+        w.put(m.starts);
+    }
+    void operator()(const msg::lift_request& m) {
+        w.put(m.server);
+        w.put(m.start);
+    }
+    void operator()(const msg::records& m) {
+        w.put(m.batch);
+        w.each(m.changes, [&](const msg::record_change& c) {
+            w.put(c.remove);
+            w.put(c.server);
+            w.put(c.client);
+            w.put(c.princhash);
+        });
+    }
+    void operator()(const msg::durable& m) { w.put(m.at); }
+    void operator()(const msg::heartbeat& m) {
+        w.put(m.sent);
+        w.each(m.heard, [&](const auto& e) {
+            w.put(e.first);
+            w.put(e.second);
+        });
+    }
+    void operator()(const msg::barrier& m) { w.put(m.number); }
+};
+
+struct get_body {
+    reader& r;
+    void operator()(msg::hello& m) {
+        r.get(m.number);
+        r.get(m.name, max_node_name);
+        r.get(m.attached);
+        r.get(m.permit_ttl);
+        r.get(m.has_database);
+        r.get(m.quorate_view);
+        r.get(m.current);
+        r.get(m.applied);
+        r.each(max_servers, [&] {
+            std::string s;
+            r.get_server(s);
+            m.running.insert(s);
+        });
+    }
+    void operator()(msg::snapshot& m) {
+        r.get(m.to);
+        r.get(m.hello);
+        r.get(m.part);
+        r.get(m.parts);
+        r.get(m.data, snapshot_part_size);
+        if (m.parts == 0 || m.part >= m.parts)
+            r.fail();
+    }
+    void operator()(msg::start& m) {
+        r.get_server(m.server);
+        r.get(m.take);
+    }
+    void operator()(msg::released& m) { r.get_server(m.server); }
+    void operator()(msg::node_down& m) {
+        r.get(m.node);
+        r.get(m.deaths);
+    }
+    void operator()(msg::attached&) {}
+    void operator()(msg::enforcing& m) { r.get(m.at); }
+    void operator()(msg::done& m) {
+        r.get_server(m.server);
+        r.get(m.start);
+        r.get(m.how, msg::outcome::intact);
+    }
+    void operator()(msg::purge& m) {
+        r.get(m.recovery);
+        r.get(m.starts);
+    }
+    void operator()(msg::lift& m) {
+        r.get(m.recovery);
+        r.get(m.starts);
+    }
+    void operator()(msg::lift_request& m) {
+        r.get_server(m.server);
+        r.get(m.start);
+    }
+    void operator()(msg::records& m) {
+        r.get(m.batch);
+        r.each(max_changes, [&] {
+            msg::record_change c;
+            r.get(c.remove);
+            r.get_server(c.server);
+            r.get_client(c.client);
+            r.get(c.princhash, max_princhash);
+            m.changes.push_back(std::move(c));
+        });
+    }
+    void operator()(msg::durable& m) { r.get(m.at); }
+    void operator()(msg::heartbeat& m) {
+        r.get(m.sent);
+        r.each(max_nodes, [&] {
+            node_id n;
+            instant t = 0;
+            r.get(n);
+            r.get(t);
+            m.heard[n] = t;
+        });
+    }
+    void operator()(msg::barrier& m) { r.get(m.number); }
+};
+
+// Makes the variant's alternative number `tag`; false if there is none.
+template <std::size_t I = 0>
+bool choose(any_message& m, std::size_t tag) {
+    if constexpr (I == std::variant_size_v<any_message>) {
+        return false;
+    } else {
+        if (tag != I)
+            return choose<I + 1>(m, tag);
+        m.emplace<I>();
+        return true;
+    }
+}
+
+std::uint32_t checksum(std::span<const std::uint8_t> in) { // FNV-1a
+    std::uint32_t h = 2166136261u;
+    for (std::uint8_t b : in)
+        h = (h ^ b) * 16777619u;
+    return h;
+}
+
+} // namespace
+
+std::vector<std::uint8_t> encode(const envelope& e) {
+    writer w;
+    w.put(message_magic);
+    w.put(version);
+    w.put(static_cast<std::uint16_t>(e.body.index()));
+    w.put(e.view.founding);
+    w.put(e.view.number);
+    w.put(e.life);
+    std::visit(put_body{w}, e.body);
+    return std::move(w.out);
+}
+
+std::optional<envelope> decode(std::span<const std::uint8_t> in) {
+    reader r(in);
+    std::uint32_t magic = 0;
+    std::uint16_t v = 0, tag = 0;
+    envelope e;
+    r.get(magic);
+    r.get(v);
+    r.get(tag);
+    if (!r.ok() || magic != message_magic || v != version || !choose(e.body, tag))
+        return {};
+    r.get(e.view.founding);
+    r.get(e.view.number);
+    r.get(e.life);
+    std::visit(get_body{r}, e.body);
+    if (!r.at_end())
+        return {};
+    return e;
+}
+
+std::vector<std::uint8_t> encode_state(const state& s) {
+    writer w;
+    w.put(snapshot_magic);
+    w.put(version);
+    w.put(s.view.founding);
+    w.put(s.view.number);
+    w.put(s.current);
+    w.put(s.recovery);
+    w.put(s.applied);
+    w.put(s.epoch_at);
+    w.put(s.wants_durable);
+    w.put(s.starts);
+    w.put(s.lifting);
+    w.put(s.purge_at);
+    w.put(s.purged);
+    w.put(s.last_done);
+    w.each(s.nodes, [&](const auto& e) {
+        const node_state& n = e.second;
+        w.put(e.first);
+        w.put(n.name);
+        w.put(n.member);
+        w.put(n.synced);
+        w.put(n.attached);
+        w.put(n.down);
+        w.put(n.life);
+        w.put(n.hello);
+        w.put(n.deaths);
+        w.put(n.enforcing);
+        w.put(n.durable);
+        w.put(n.permit_ttl);
+    });
+    w.each(s.servers, [&](const auto& e) {
+        const server_state& v = e.second;
+        w.put(e.first);
+        w.put(v.host);
+        w.put(v.need);
+        w.put(v.needed);
+        w.put(v.start);
+        w.each(v.records, [&](const auto& c) {
+            w.put(c.first);
+            w.put(c.second);
+        });
+    });
+    w.put(checksum(w.out));
+    return std::move(w.out);
+}
+
+std::optional<state> decode_state(std::span<const std::uint8_t> in) {
+    if (in.size() < 4)
+        return {};
+    reader tail(in.last(4));
+    std::uint32_t sum = 0, magic = 0;
+    tail.get(sum);
+    if (sum != checksum(in.first(in.size() - 4)))
+        return {};
+    reader r(in.first(in.size() - 4));
+    std::uint16_t v = 0;
+    r.get(magic);
+    r.get(v);
+    if (!r.ok() || magic != snapshot_magic || v != version)
+        return {};
+    state s;
+    r.get(s.view.founding);
+    r.get(s.view.number);
+    r.get(s.current);
+    r.get(s.recovery);
+    r.get(s.applied);
+    r.get(s.epoch_at);
+    r.get(s.wants_durable);
+    r.get(s.starts);
+    r.get(s.lifting);
+    r.get(s.purge_at);
+    r.get(s.purged);
+    r.get(s.last_done);
+    r.each(max_nodes, [&] {
+        node_id id;
+        node_state n;
+        r.get(id);
+        r.get(n.name, max_node_name);
+        r.get(n.member);
+        r.get(n.synced);
+        r.get(n.attached);
+        r.get(n.down);
+        r.get(n.life);
+        r.get(n.hello);
+        r.get(n.deaths);
+        r.get(n.enforcing);
+        r.get(n.durable);
+        r.get(n.permit_ttl);
+        s.nodes[id] = std::move(n);
+    });
+    r.each(max_servers, [&] {
+        std::string name;
+        server_state server;
+        r.get_server(name);
+        r.get(server.host);
+        r.get(server.need);
+        r.get(server.needed);
+        r.get(server.start);
+        r.each(in.size(), [&] {
+            std::string client;
+            record rec;
+            r.get_client(client);
+            r.get(rec);
+            server.records.emplace_hint(server.records.end(), std::move(client), std::move(rec));
+        });
+        s.servers[name] = std::move(server);
+    });
+    if (!r.at_end())
+        return {};
+    return s;
+}
+
+lvb_bytes encode_lock_value(const lock_value& v) {
+    writer w;
+    w.put(value_magic);
+    w.put(v.current);
+    w.put(v.recovery);
+    w.put(v.purged);
+    w.put(checksum(w.out));
+    lvb_bytes b{};
+    std::copy(w.out.begin(), w.out.end(), b.begin());
+    static_assert(sizeof(lvb_bytes) == 4 + 3 * 8 + 4);
+    return b;
+}
+
+std::optional<lock_value> decode_lock_value(const lvb_bytes& b) {
+    reader r(b);
+    std::uint32_t magic = 0, sum = 0;
+    lock_value v;
+    r.get(magic);
+    r.get(v.current);
+    r.get(v.recovery);
+    r.get(v.purged);
+    r.get(sum);
+    if (magic != value_magic || sum != checksum(std::span(b).first(28)))
+        return {};
+    return v;
+}
+
+} // namespace grace::wire
