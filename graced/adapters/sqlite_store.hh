@@ -76,7 +76,7 @@ public:
     };
     [[nodiscard]] statistics stats() const;
 
-    // Commits what is queued, then closes. No input comes any more.
+    // Commits what is queued (if it was started), then closes. No input comes any more.
     ~sqlite_store() override;
     sqlite_store(const sqlite_store&) = delete;
     sqlite_store& operator=(const sqlite_store&) = delete;

@@ -1,0 +1,1006 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The recovery database: opening and checking, the schema, one statement for each op, the writer.
+#include "graced/adapters/sqlite_store.hh"
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <csignal>
+#include <cstring>
+#include <deque>
+#include <fcntl.h>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <string_view>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sysexits.h>
+#include <system_error>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+
+namespace grace {
+
+namespace {
+
+// What one transaction may gather: it bounds the wait of the first batch in it.
+constexpr std::size_t max_group_bytes = 8U << 20;
+// Somebody else's lock (sqlite3 in a shell, a backup) may hold us up so long; then it is a failure.
+constexpr int busy_timeout_ms = 10'000;
+
+// Epochs and counts are unsigned 64 bit, SQLite's integers are signed: they are stored by their
+// bits, so that what people see in a shell is the plain number as long as it is below 2^63.
+std::int64_t to_column(std::uint64_t v) {
+    return static_cast<std::int64_t>(v);
+}
+std::uint64_t from_column(std::int64_t v) {
+    return static_cast<std::uint64_t>(v);
+}
+
+// `epoch <= ?2` and `epoch > ?2` for numbers stored that way.
+#define EPOCH_LE "((epoch >= 0 AND ?2 < 0) OR ((epoch < 0) = (?2 < 0) AND epoch <= ?2))"
+#define EPOCH_GT "NOT " EPOCH_LE
+
+// Clients and servers are one clustered table: the primary key keeps a server's records together,
+// so that START, renewal and purge of a server each are one statement over one range.
+constexpr const char* schema_sql = R"sql(
+CREATE TABLE schema_version (version INTEGER NOT NULL, since TEXT NOT NULL) STRICT;
+INSERT INTO schema_version VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE nodes (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
+CREATE TABLE servers (name TEXT NOT NULL PRIMARY KEY, need INTEGER NOT NULL,
+    needed INTEGER NOT NULL, start INTEGER NOT NULL, host INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER NOT NULL,
+    princhash BLOB NOT NULL, PRIMARY KEY (server, client)) STRICT, WITHOUT ROWID;
+)sql";
+
+// The scalar part of stored_meta, one row each. Adding a field here and a default in stored_meta
+// needs no new schema version: a row that is missing means the default, save for those of
+// version 1.
+struct meta_row {
+    const char* key;
+    bool since_version_1;
+    std::uint64_t (*get)(const stored_meta&);
+    void (*set)(stored_meta&, std::uint64_t);
+};
+constexpr meta_row meta_rows[] = {
+    {"quorate_view", true, [](const stored_meta& m) { return m.quorate_view; },
+     [](stored_meta& m, std::uint64_t v) { m.quorate_view = v; }},
+    {"current", true, [](const stored_meta& m) { return m.current.value; },
+     [](stored_meta& m, std::uint64_t v) { m.current = epoch{v}; }},
+    {"recovery", true, [](const stored_meta& m) { return m.recovery.value; },
+     [](stored_meta& m, std::uint64_t v) { m.recovery = epoch{v}; }},
+    {"applied", true, [](const stored_meta& m) { return m.applied.value; },
+     [](stored_meta& m, std::uint64_t v) { m.applied = position{v}; }},
+    {"starts", true, [](const stored_meta& m) { return m.starts.value; },
+     [](stored_meta& m, std::uint64_t v) { m.starts = start_count{v}; }},
+    {"lifting", true, [](const stored_meta& m) { return std::uint64_t{m.lifting}; },
+     [](stored_meta& m, std::uint64_t v) { m.lifting = v != 0; }},
+    {"purged", true, [](const stored_meta& m) { return m.purged.value; },
+     [](stored_meta& m, std::uint64_t v) { m.purged = epoch{v}; }},
+};
+
+// File systems that other nodes see too. GFS2 first: its locks are what our own gate holds up, so a
+// database there deadlocks the daemon with itself. On the others a node's private state would be
+// shared with, or lost together with, its neighbours.
+struct shared_fs {
+    std::uint32_t magic;
+    const char* name;
+};
+constexpr shared_fs shared_filesystems[] = {
+    {0x01161970, "GFS2"}, {0x7461636f, "OCFS2"},  {0x6969, "NFS"},        {0xff534d42, "CIFS"},
+    {0xfe534d42, "SMB"},  {0x517b, "SMB"},        {0x00c36400, "CephFS"}, {0x0bd00bd0, "Lustre"},
+    {0x47504653, "GPFS"}, {0x19830326, "BeeGFS"}, {0x5346414f, "AFS"},    {0x73757245, "Coda"},
+};
+constexpr std::uint32_t tmpfs_magic = 0x01021994;
+constexpr std::uint32_t ramfs_magic = 0x858458f6;
+
+std::string errno_text(int code) {
+    return std::generic_category().message(code);
+}
+
+class unique_fd {
+public:
+    unique_fd() = default;
+    explicit unique_fd(int fd)
+        : fd_(fd) {}
+    ~unique_fd() { reset(); }
+    unique_fd(unique_fd&& o) noexcept
+        : fd_(std::exchange(o.fd_, -1)) {}
+    unique_fd& operator=(unique_fd&& o) noexcept {
+        if (this != &o) {
+            reset();
+            fd_ = std::exchange(o.fd_, -1);
+        }
+        return *this;
+    }
+    unique_fd(const unique_fd&) = delete;
+    unique_fd& operator=(const unique_fd&) = delete;
+    [[nodiscard]] int get() const { return fd_; }
+    explicit operator bool() const { return fd_ >= 0; }
+
+private:
+    void reset() {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+        fd_ = -1;
+    }
+    int fd_ = -1;
+};
+
+// SQLite said no. Thrown inside this file only: turned into an error or store_failed at its edge.
+struct sqlite_failure {
+    int code;     // extended result code
+    int sys_code; // errno, 0 if none
+    std::string text;
+};
+
+[[noreturn]] void raise(sqlite3* db, const char* what) {
+    const int code = sqlite3_extended_errcode(db);
+    const int sys_code = sqlite3_system_errno(db);
+    std::string text = std::string(what) + ": " + sqlite3_errmsg(db);
+    if (sys_code != 0 && (code & 0xff) == SQLITE_IOERR) {
+        text += " (" + errno_text(sys_code) + ")";
+    }
+    throw sqlite_failure{code, sys_code, std::move(text)};
+}
+
+void exec(sqlite3* db, const char* sql, const char* what) {
+    if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) != SQLITE_OK) {
+        raise(db, what);
+    }
+}
+
+// One prepared statement; run() leaves it ready for the next use.
+class statement {
+public:
+    statement(sqlite3* db, const char* sql)
+        : db_(db)
+        , sql_(sql) {
+        if (sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt_, nullptr) !=
+            SQLITE_OK) {
+            raise(db, sql);
+        }
+    }
+    ~statement() { sqlite3_finalize(stmt_); }
+    statement(const statement&) = delete;
+    statement& operator=(const statement&) = delete;
+
+    statement& bind(int i, std::uint64_t v) {
+        return check(sqlite3_bind_int64(stmt_, i, to_column(v)));
+    }
+    statement& text(int i, std::string_view v) {
+        return check(sqlite3_bind_text64(stmt_, i, v.data(), v.size(), SQLITE_STATIC, SQLITE_UTF8));
+    }
+    statement& blob(int i, std::string_view v) {
+        // Never a null pointer: that would bind NULL, and princhash is NOT NULL.
+        return check(
+            sqlite3_bind_blob64(stmt_, i, v.empty() ? "" : v.data(), v.size(), SQLITE_STATIC));
+    }
+    void run() {
+        while (step()) {
+        }
+    }
+    // The next row; false at the end, and then ready for the next use.
+    bool step() {
+        const int rc = sqlite3_step(stmt_);
+        if (rc == SQLITE_ROW) {
+            return true;
+        }
+        if (rc != SQLITE_DONE) {
+            // Not raise() after the reset: that would overwrite the error.
+            const sqlite_failure failure = capture();
+            sqlite3_reset(stmt_);
+            throw failure;
+        }
+        sqlite3_reset(stmt_);
+        return false;
+    }
+    [[nodiscard]] std::int64_t column_int(int i) const { return sqlite3_column_int64(stmt_, i); }
+    [[nodiscard]] std::uint64_t column(int i) const { return from_column(column_int(i)); }
+    [[nodiscard]] std::string column_bytes(int i) const {
+        const void* p = sqlite3_column_blob(stmt_, i); // before _bytes: SQLite's order
+        const auto n = static_cast<std::size_t>(sqlite3_column_bytes(stmt_, i));
+        return p == nullptr ? std::string{} : std::string(static_cast<const char*>(p), n);
+    }
+
+private:
+    statement& check(int rc) {
+        if (rc != SQLITE_OK) {
+            raise(db_, sql_);
+        }
+        return *this;
+    }
+    sqlite_failure capture() const {
+        try {
+            raise(db_, "the recovery database");
+        } catch (sqlite_failure& f) {
+            return std::move(f);
+        }
+    }
+    sqlite3* db_;
+    const char* sql_;
+    sqlite3_stmt* stmt_ = nullptr;
+};
+
+struct db_closer {
+    void operator()(sqlite3* db) const { sqlite3_close_v2(db); }
+};
+using db_handle = std::unique_ptr<sqlite3, db_closer>;
+
+// The statements that write, and what of the meta is on disk already: a batch in normal running
+// changes one or two of its rows, and 1024 servers must not be rewritten for each new client.
+class writer {
+public:
+    writer(sqlite3* db, stored_meta on_disk)
+        : db_(db)
+        , written_(std::move(on_disk))
+        , put_record_(db, "INSERT INTO records VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
+                          "epoch = excluded.epoch, princhash = excluded.princhash")
+        , remove_record_(db, "DELETE FROM records WHERE server = ?1 AND client = ?2")
+        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND " EPOCH_GT)
+        , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2")
+        , purge_(db, "DELETE FROM records WHERE server = ?1 AND " EPOCH_LE)
+        , clear_(db, "DELETE FROM records")
+        , put_meta_(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = "
+                        "excluded.value")
+        , put_server_(db, "INSERT OR REPLACE INTO servers VALUES (?1, ?2, ?3, ?4, ?5)")
+        , remove_server_(db, "DELETE FROM servers WHERE name = ?1")
+        , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
+        , remove_node_(db, "DELETE FROM nodes WHERE id = ?1") {}
+
+    // One transaction: all of it, or a throw and nothing of it.
+    void commit(const std::vector<const store_batch*>& batches) {
+        exec(db_, "BEGIN IMMEDIATE", "starting a transaction");
+        stored_meta written = written_;
+        try {
+            for (const store_batch* batch : batches) {
+                for (const store_operation& op : *batch) {
+                    std::visit([&](const auto& o) { apply(o, written); }, op);
+                }
+            }
+            exec(db_, "COMMIT", "committing");
+        } catch (...) {
+            // If COMMIT itself failed there may be no transaction any more; both are fine.
+            sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+            throw;
+        }
+        written_ = std::move(written);
+    }
+
+private:
+    void apply(const store_op::put_record& o, stored_meta&) { put(o.server, o.client, o.rec); }
+    void apply(const store_op::remove_record& o, stored_meta&) {
+        remove_record_.text(1, o.server).blob(2, o.client).run();
+    }
+    void apply(const store_op::lower& o, stored_meta&) {
+        lower_.text(1, o.server).bind(2, o.limit.value).run();
+    }
+    void apply(const store_op::renew& o, stored_meta&) {
+        renew_.text(1, o.server).bind(2, o.at.value).run();
+    }
+    void apply(const store_op::purge& o, stored_meta&) {
+        purge_.text(1, o.server).bind(2, o.limit.value).run();
+    }
+    void apply(const store_op::replace_all& o, stored_meta&) {
+        clear_.run();
+        for (const auto& [server, clients] : o.records) {
+            for (const auto& [client, rec] : clients) {
+                put(server, client, rec);
+            }
+        }
+    }
+    void apply(const store_op::put_meta& o, stored_meta& written) {
+        for (const meta_row& row : meta_rows) {
+            if (row.get(o.meta) != row.get(written)) {
+                put_meta_.text(1, row.key).bind(2, row.get(o.meta)).run();
+            }
+        }
+        difference(
+            written.servers, o.meta.servers,
+            [&](const std::string& name, const stored_server& s) {
+                put_server_.text(1, name).bind(2, s.need).bind(3, s.needed).bind(4, s.start.value);
+                put_server_.bind(5, s.host.value).run();
+            },
+            [&](const std::string& name) { remove_server_.text(1, name).run(); });
+        difference(
+            written.nodes, o.meta.nodes,
+            [&](node_id id, const std::string& name) {
+                put_node_.bind(1, id.value).text(2, name).run();
+            },
+            [&](node_id id) { remove_node_.bind(1, id.value).run(); });
+        written = o.meta;
+    }
+    template <typename Map, typename Put, typename Remove>
+    static void difference(const Map& old, const Map& wanted, Put put, Remove remove) {
+        for (const auto& [key, value] : old) {
+            if (!wanted.contains(key)) {
+                remove(key);
+            }
+        }
+        for (const auto& [key, value] : wanted) {
+            const auto was = old.find(key);
+            if (was == old.end() || !(was->second == value)) {
+                put(key, value);
+            }
+        }
+    }
+    void put(const std::string& server, const std::string& client, const record& rec) {
+        put_record_.text(1, server)
+            .blob(2, client)
+            .bind(3, rec.at.value)
+            .blob(4, rec.princhash)
+            .run();
+    }
+
+    sqlite3* db_;
+    stored_meta written_;
+    statement put_record_, remove_record_, lower_, renew_, purge_, clear_, put_meta_, put_server_,
+        remove_server_, put_node_, remove_node_;
+};
+
+std::size_t weight(const store_operation& op) {
+    struct {
+        std::size_t operator()(const store_op::put_record& o) const {
+            return o.server.size() + o.client.size() + o.rec.princhash.size();
+        }
+        std::size_t operator()(const store_op::remove_record& o) const {
+            return o.server.size() + o.client.size();
+        }
+        std::size_t operator()(const store_op::lower& o) const { return o.server.size(); }
+        std::size_t operator()(const store_op::renew& o) const { return o.server.size(); }
+        std::size_t operator()(const store_op::purge& o) const { return o.server.size(); }
+        std::size_t operator()(const store_op::replace_all& o) const {
+            std::size_t n = 0;
+            for (const auto& [server, clients] : o.records) {
+                for (const auto& [client, rec] : clients) {
+                    n += server.size() + client.size() + rec.princhash.size() + 128;
+                }
+            }
+            return n;
+        }
+        std::size_t operator()(const store_op::put_meta& o) const {
+            return 128 + o.meta.servers.size() * 128 + o.meta.nodes.size() * 64;
+        }
+    } of;
+    return 64 + std::visit(of, op);
+}
+
+} // namespace
+
+struct sqlite_store::impl {
+    store_options options;
+    unique_fd lock;
+    db_handle db;
+    std::optional<writer> out; // used by the thread only, once it runs
+
+    qb_loop_t* loop = nullptr;
+    sink to_engine;
+    unique_fd wake;
+    std::thread thread;
+
+    struct queued_batch {
+        store_batch batch;
+        position at;
+        std::size_t bytes;
+    };
+    mutable std::mutex mutex; // guards all that follows
+    std::condition_variable work;
+    std::deque<queued_batch> queue;
+    std::size_t queued_bytes = 0;
+    bool ending = false;
+    bool failed = false;       // nothing is written any more
+    bool failure_told = false; // by the loop's thread
+    std::string why;
+    // Not yet told to the engine: a later position covers an earlier one. There is more than one
+    // only if positions went back, as those of a node do that threw its state away for a snapshot.
+    std::vector<position> done;
+    statistics counts;
+
+    ~impl() {
+        if (thread.joinable()) {
+            {
+                const std::lock_guard guard(mutex);
+                ending = true;
+            }
+            work.notify_all();
+            thread.join();
+        }
+        if (loop != nullptr && wake) {
+            qb_loop_poll_del(loop, wake.get());
+        }
+        out.reset(); // its statements, before the database that they belong to
+        db.reset();
+    }
+
+    void signal() const {
+        const std::uint64_t one = 1;
+        // EAGAIN: the counter is full, so the loop has a wake-up pending anyway.
+        [[maybe_unused]] const ssize_t n = ::write(wake.get(), &one, sizeof one);
+    }
+
+    void fail_locked(std::string text) {
+        if (!failed) {
+            failed = true;
+            why = std::move(text);
+            counts.failed = true;
+        }
+        queue.clear();
+        queued_bytes = 0;
+        signal();
+    }
+
+    void run() {
+        std::vector<queued_batch> group;
+        for (;;) {
+            {
+                std::unique_lock guard(mutex);
+                work.wait(guard, [&] { return ending || !queue.empty(); });
+                if (queue.empty() || failed) {
+                    return;
+                }
+                std::size_t gathered = 0;
+                while (!queue.empty() && (group.empty() || gathered < max_group_bytes)) {
+                    gathered += queue.front().bytes;
+                    group.push_back(std::move(queue.front()));
+                    queue.pop_front();
+                }
+                // Still counted in queued_bytes: they hold memory until they are written.
+            }
+            std::string error;
+            try {
+                std::vector<const store_batch*> batches;
+                std::transform(group.begin(), group.end(), std::back_inserter(batches),
+                               [](const queued_batch& b) { return &b.batch; });
+                out->commit(batches);
+            } catch (const sqlite_failure& f) {
+                error = describe(f);
+            } catch (const std::exception& e) {
+                error = "writing the recovery database " + options.path + ": " + e.what();
+            }
+            const std::lock_guard guard(mutex);
+            if (!error.empty()) {
+                fail_locked(std::move(error));
+                return;
+            }
+            if (failed) {
+                return; // it overflowed meanwhile: nothing may be called durable after store_failed
+            }
+            counts.batches += group.size();
+            ++counts.transactions;
+            for (const queued_batch& b : group) {
+                queued_bytes -= std::min(queued_bytes, b.bytes);
+                if (!done.empty() && done.back() <= b.at) {
+                    done.back() = b.at;
+                } else {
+                    done.push_back(b.at);
+                }
+            }
+            group.clear();
+            signal();
+        }
+    }
+
+    // For a person: what is wrong with the disk and what to do.
+    [[nodiscard]] std::string describe(const sqlite_failure& f) const {
+        std::string text =
+            "the recovery database " + options.path + " cannot be written: " + f.text;
+        switch (f.code & 0xff) {
+        case SQLITE_FULL:
+            text += "; make room on its file system, then restart graced";
+            break;
+        case SQLITE_BUSY:
+            text += "; another program (a shell, a backup) keeps it locked: end that, then restart "
+                    "graced";
+            break;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+            text += "; check the disk. After a restart graced says how to go on";
+            break;
+        default:
+            text += "; check the disk and its file system, then restart graced";
+            break;
+        }
+        return text;
+    }
+
+    void on_wake() {
+        std::uint64_t count = 0;
+        [[maybe_unused]] const ssize_t n = ::read(wake.get(), &count, sizeof count);
+        std::vector<position> reached;
+        std::optional<std::string> broken;
+        {
+            const std::lock_guard guard(mutex);
+            reached.swap(done);
+            if (failed && !failure_told) {
+                failure_told = true;
+                broken = why;
+            }
+        }
+        // The sink may commit the next batch, so the lock is not held here.
+        for (const position at : reached) {
+            to_engine(input::durable{at});
+        }
+        if (broken) {
+            to_engine(input::store_failed{*broken});
+        }
+    }
+};
+
+namespace {
+
+struct location {
+    std::string directory;
+    std::string file;
+};
+
+location split(const std::string& path) {
+    const auto slash = path.rfind('/');
+    if (slash == std::string::npos) {
+        return {".", path};
+    }
+    return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
+}
+
+// The directory that the database is to stand in: there, local, writable.
+result<void> check_directory(const location& where, std::vector<std::string>& warnings) {
+    const std::string& dir = where.directory;
+    struct stat st {};
+    if (::stat(dir.c_str(), &st) != 0) {
+        const int code = errno;
+        std::string what = "the recovery database's directory " + dir;
+        if (code == ENOENT) {
+            return fail(what + " does not exist: create it (mkdir -m 0700 " + dir +
+                            "), or set [store] path",
+                        code);
+        }
+        return fail(what + " cannot be used: " + errno_text(code), code);
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return fail("the recovery database's directory " + dir +
+                        " is not a directory: set [store] path",
+                    ENOTDIR);
+    }
+    struct statfs fs {};
+    if (::statfs(dir.c_str(), &fs) == 0) {
+        const auto magic = static_cast<std::uint32_t>(fs.f_type);
+        for (const shared_fs& shared : shared_filesystems) {
+            if (magic != shared.magic) {
+                continue;
+            }
+            std::string why = magic == 0x01161970
+                                  ? "there graced would wait for the very locks that its own gate "
+                                    "holds back"
+                                  : "each node needs a database of its own that does not depend on "
+                                    "other nodes";
+            return fail("the recovery database's directory " + dir + " is on " + shared.name +
+                            ": " + why + ". Set [store] path to a local disk",
+                        EOPNOTSUPP);
+        }
+        if (magic == tmpfs_magic || magic == ramfs_magic) {
+            warnings.push_back(
+                "the recovery database's directory " + dir +
+                " is in memory: the records of all clients are lost with a restart of "
+                "the node. Set [store] path to a local disk");
+        }
+    }
+    // access() says what the kernel would do, read-only mounts included; root passes modes by.
+    if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0) {
+        const int code = errno;
+        return fail("the recovery database's directory " + dir +
+                        " is not writable: " + errno_text(code) +
+                        (code == EROFS ? "; remount it, or set [store] path elsewhere"
+                                       : "; run graced as root, or change the directory's owner"),
+                    code);
+    }
+    return {};
+}
+
+// The lock is on a file of its own: SQLite's locks on the database are per process and vanish when
+// any descriptor of it is closed, and an administrator may look into the database while we run.
+result<unique_fd> take_lock(const std::string& path) {
+    const std::string name = path + ".lock";
+    unique_fd fd(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd) {
+        const int code = errno;
+        return fail("the recovery database's lock file " + name +
+                        " cannot be opened: " + errno_text(code),
+                    code);
+    }
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+        const int code = errno;
+        if (code != EWOULDBLOCK) {
+            return fail("the recovery database's lock file " + name +
+                            " cannot be locked: " + errno_text(code),
+                        code);
+        }
+        char pid[32] = {};
+        const ssize_t n = ::pread(fd.get(), pid, sizeof pid - 1, 0);
+        std::string who = n > 0 ? std::string(pid, static_cast<std::size_t>(n)) : "";
+        who.erase(std::remove(who.begin(), who.end(), '\n'), who.end());
+        return fail("another graced (pid " + (who.empty() ? "unknown" : who) +
+                        ") uses the recovery database " + path +
+                        ": stop it, or set another [store] path",
+                    EBUSY);
+    }
+    const std::string me = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(fd.get(), 0) != 0 ||
+        ::pwrite(fd.get(), me.data(), me.size(), 0) != static_cast<ssize_t>(me.size())) {
+        const int code = errno;
+        return fail("the recovery database's lock file " + name + " cannot be written: " +
+                        errno_text(code) + "; make room on its file system",
+                    code != 0 ? code : EIO);
+    }
+    return fd;
+}
+
+// What to do with a file that cannot be used is for a person to decide: this node's records may be
+// the only ones (a cluster that starts cold). With other members up, nothing is lost by moving it.
+std::string advice(const std::string& path) {
+    return "Nothing was changed. If other nodes of the cluster run graced with their records, move "
+           "it "
+           "away (mv " +
+           path + " " + path + ".corrupt; also " + path +
+           "-wal) and start graced: it gets the state "
+           "from them. If this is the only copy, restore a backup, or try `sqlite3 " +
+           path + " .recover`; without the records clients lose their locks";
+}
+
+error describe_open(const std::string& path, const sqlite_failure& f) {
+    switch (f.code & 0xff) {
+    case SQLITE_NOTADB:
+        return {"the recovery database " + path + " is not a database: " + f.text + ". " +
+                    advice(path),
+                EUCLEAN};
+    case SQLITE_CORRUPT:
+        return {"the recovery database " + path + " is damaged: " + f.text + ". " + advice(path),
+                EUCLEAN};
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return {
+            "the recovery database " + path +
+                " is locked by another program (a shell, a backup): end that, then start graced",
+            EBUSY};
+    case SQLITE_FULL:
+        return {"no room for the recovery database " + path + ": " + f.text +
+                    ". Make room on its file system, then start graced",
+                ENOSPC};
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return {"the recovery database " + path + " is not writable: " + f.text +
+                    ". Check the owner and the mode of the file and of its directory",
+                EACCES};
+    case SQLITE_CANTOPEN:
+        return {"the recovery database " + path + " cannot be opened: " + f.text +
+                    (f.sys_code != 0 ? " (" + errno_text(f.sys_code) + ")" : ""),
+                f.sys_code != 0 ? f.sys_code : EACCES};
+    default:
+        return {"the recovery database " + path + " cannot be read: " + f.text +
+                    ". Check the disk and its file system",
+                EIO};
+    }
+}
+
+std::int64_t pragma_int(sqlite3* db, const char* sql) {
+    statement s(db, sql);
+    const std::int64_t value = s.step() ? s.column_int(0) : 0;
+    return value;
+}
+
+std::string pragma_text(sqlite3* db, const char* sql) {
+    statement s(db, sql);
+    std::string text;
+    while (s.step()) {
+        text += (text.empty() ? "" : "; ") + s.column_bytes(0);
+    }
+    return text;
+}
+
+// Everything in it. A value that graced cannot have written is damage, as a bad page is.
+result<stored_state> load(sqlite3* db, const std::string& path) {
+    const auto damaged = [&](const std::string& what) {
+        return fail("the recovery database " + path + " is damaged: " + what + ". " + advice(path),
+                    EUCLEAN);
+    };
+    stored_state state;
+    std::map<std::string, std::uint64_t> values;
+    for (statement s(db, "SELECT key, value FROM meta"); s.step();) {
+        values[s.column_bytes(0)] = s.column(1);
+    }
+    for (const meta_row& row : meta_rows) {
+        const auto found = values.find(row.key);
+        if (found != values.end()) {
+            row.set(state.meta, found->second);
+        } else if (row.since_version_1) {
+            return damaged("table meta has no row '" + std::string(row.key) + "'");
+        }
+    }
+    for (statement s(db, "SELECT id, name FROM nodes"); s.step();) {
+        const std::int64_t id = s.column_int(0);
+        if (id <= 0 || id > UINT32_MAX) {
+            return damaged("table nodes has the id " + std::to_string(id));
+        }
+        state.meta.nodes[node_id{static_cast<std::uint32_t>(id)}] = s.column_bytes(1);
+    }
+    for (statement s(db, "SELECT name, need, needed, start, host FROM servers"); s.step();) {
+        const std::string name = s.column_bytes(0);
+        const std::int64_t host = s.column_int(4);
+        if (name.empty() || name.size() > max_server_name || host < 0 || host > UINT32_MAX) {
+            return damaged("table servers has a row that graced cannot have written ('" + name +
+                           "')");
+        }
+        state.meta.servers[name] = {s.column_int(1) != 0, s.column_int(2) != 0,
+                                    start_count{s.column(3)},
+                                    node_id{static_cast<std::uint32_t>(host)}};
+    }
+    for (statement s(db, "SELECT server, client, epoch, princhash FROM records"); s.step();) {
+        std::string server = s.column_bytes(0);
+        std::string client = s.column_bytes(1);
+        record rec{epoch{s.column(2)}, s.column_bytes(3)};
+        if (server.empty() || server.size() > max_server_name || client.empty() ||
+            client.size() > max_client_name || rec.princhash.size() > max_princhash) {
+            return damaged("table records has a row that graced cannot have written (server '" +
+                           server + "')");
+        }
+        record_map& clients = state.records[std::move(server)];
+        clients.emplace_hint(clients.end(), std::move(client), std::move(rec));
+    }
+    return state;
+}
+
+void create_schema(sqlite3* db) {
+    exec(db, "BEGIN IMMEDIATE", "creating the tables");
+    try {
+        exec(db, schema_sql, "creating the tables");
+        const stored_meta defaults;
+        {
+            statement put(db, "INSERT INTO meta VALUES (?1, ?2)");
+            for (const meta_row& row : meta_rows) {
+                put.text(1, row.key).bind(2, row.get(defaults)).run();
+            }
+        }
+        // In the file's header, in the same transaction: half a creation is none.
+        const std::string header =
+            "PRAGMA application_id = " + std::to_string(sqlite_store::application_id) +
+            "; PRAGMA user_version = " + std::to_string(sqlite_store::schema_version);
+        exec(db, header.c_str(), "marking the database");
+        exec(db, "COMMIT", "creating the tables");
+    } catch (...) {
+        sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
+        throw;
+    }
+}
+
+// The names of a new database have to survive a power cut too. SQLite syncs the directory for the
+// log; this covers the database itself and the lock.
+void sync_directory(const std::string& directory) {
+    const unique_fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd && ::fsync(fd.get()) != 0) {
+        const int code = errno;
+        throw sqlite_failure{SQLITE_IOERR, code,
+                             "syncing the directory " + directory + ": " + errno_text(code)};
+    }
+}
+
+} // namespace
+
+sqlite_store::sqlite_store(std::unique_ptr<impl> i)
+    : impl_(std::move(i)) {}
+sqlite_store::~sqlite_store() = default;
+
+result<opened_store> sqlite_store::open_and_load(store_options options) {
+    opened_store opened;
+    const std::string path = options.path;
+    const location where = split(path);
+    if (where.file.empty()) {
+        return fail("[store] path = " + path + " names a directory: add the file's name", EISDIR);
+    }
+    if (auto ok = check_directory(where, opened.warnings); !ok) {
+        return tl::unexpected(ok.error());
+    }
+    struct stat st {};
+    const bool there = ::lstat(path.c_str(), &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) {
+        return fail("the recovery database " + path +
+                        (S_ISDIR(st.st_mode) ? " is a directory" : " is not a regular file") +
+                        ": set [store] path to a file",
+                    S_ISDIR(st.st_mode) ? EISDIR : EINVAL);
+    }
+    if (!there && ::access((path + "-wal").c_str(), F_OK) == 0) {
+        // SQLite would take the log for a leftover and remove it, and with it the last commits.
+        return fail(
+            "the recovery database " + path + " is missing, but its log " + path +
+                "-wal is there: put the database back beside it, or, if other nodes hold the "
+                "records, move the log away. Nothing was changed",
+            EUCLEAN);
+    }
+    auto state = std::make_unique<impl>();
+    auto lock = take_lock(path);
+    if (!lock) {
+        return tl::unexpected(lock.error());
+    }
+    state->lock = std::move(*lock);
+
+    try {
+        sqlite3* raw = nullptr;
+        // NOMUTEX: first this thread, then only the writer's. 0600 by umask: principals' hashes.
+        const mode_t old_mask = ::umask(0077);
+        const int rc = sqlite3_open_v2(path.c_str(), &raw,
+                                       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+                                           SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                                       nullptr);
+        ::umask(old_mask);
+        state->db.reset(raw);
+        if (raw == nullptr) {
+            return fail("no memory to open the recovery database " + path, ENOMEM);
+        }
+        if (rc != SQLITE_OK) {
+            raise(raw, "opening it");
+        }
+        sqlite3_extended_result_codes(raw, 1);
+        sqlite3_busy_timeout(raw, busy_timeout_ms);
+
+        // The first read: fails here if it is no database.
+        const std::int64_t id = pragma_int(raw, "PRAGMA application_id");
+        const std::int64_t version = pragma_int(raw, "PRAGMA user_version");
+        const bool empty = pragma_int(raw, "SELECT count(*) FROM sqlite_schema") == 0;
+        if (!empty && id != application_id) {
+            return fail("the recovery database " + path +
+                            " was made by another program (application id " + std::to_string(id) +
+                            "): set [store] path to another file. Nothing was changed",
+                        EPROTO);
+        }
+        if (!empty && version > schema_version) {
+            return fail(
+                "the recovery database " + path + " has schema version " + std::to_string(version) +
+                    ", this graced knows " + std::to_string(schema_version) +
+                    ": it was used by a newer graced. Install that again (or, if other nodes "
+                    "hold the records, move the file away). Nothing was changed",
+                EPROTO);
+        }
+        if (!empty && version < 1) {
+            return fail("the recovery database " + path + " has schema version " +
+                            std::to_string(version) + ", which never existed. " + advice(path),
+                        EUCLEAN);
+        }
+        if (!empty) {
+            const std::string verdict = pragma_text(raw, "PRAGMA quick_check(5)");
+            if (verdict != "ok") {
+                return fail("the recovery database " + path + " is damaged: " + verdict + ". " +
+                                advice(path),
+                            EUCLEAN);
+            }
+        }
+        const std::string mode = pragma_text(raw, "PRAGMA journal_mode = WAL");
+        if (mode != "wal") {
+            return fail("the recovery database " + path + " cannot use a write-ahead log (" + mode +
+                            "): its file system lacks shared memory maps. Set [store] path to a "
+                            "local disk",
+                        EOPNOTSUPP);
+        }
+        exec(raw, "PRAGMA synchronous = FULL", "setting synchronous");
+        // After a checkpoint the log starts anew; what a burst made of it is given back.
+        exec(raw, "PRAGMA journal_size_limit = 16777216", "setting the log's size");
+        exec(raw, "PRAGMA cell_size_check = ON", "setting cell_size_check");
+        if (options.max_pages != 0) {
+            exec(raw, ("PRAGMA max_page_count = " + std::to_string(options.max_pages)).c_str(),
+                 "setting the largest size");
+        }
+        if (empty) {
+            if (there) {
+                // A crash while it was created looks like this; so does a file that was truncated.
+                opened.warnings.push_back("the recovery database " + path +
+                                          " was there, but empty: it is taken for a new one");
+            }
+            create_schema(raw);
+            sync_directory(where.directory);
+        }
+        auto loaded = load(raw, path);
+        if (!loaded) {
+            return tl::unexpected(loaded.error());
+        }
+        opened.state = std::move(*loaded);
+        opened.created = empty;
+        state->out.emplace(raw, opened.state.meta);
+    } catch (const sqlite_failure& f) {
+        return tl::unexpected(describe_open(path, f));
+    }
+    state->options = std::move(options);
+    opened.store.reset(new sqlite_store(std::move(state)));
+    return opened;
+}
+
+int sqlite_store::exit_code(const error& e) {
+    switch (e.code) {
+    case EUCLEAN:
+    case EPROTO:
+        return EX_DATAERR;
+    case EBUSY:
+        return EX_TEMPFAIL;
+    case EIO:
+    case ENOSPC:
+        return EX_IOERR;
+    default:
+        return EX_CONFIG;
+    }
+}
+
+result<void> sqlite_store::start(qb_loop_t* loop, sink to_engine) {
+    impl& self = *impl_;
+    self.wake = unique_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!self.wake) {
+        const int code = errno;
+        return fail("no eventfd for the recovery database's writer: " + errno_text(code), code);
+    }
+    self.to_engine = std::move(to_engine);
+    const int rc = qb_loop_poll_add(loop, QB_LOOP_HIGH, self.wake.get(), POLLIN, &self,
+                                    [](int, int, void* data) -> std::int32_t {
+                                        static_cast<impl*>(data)->on_wake();
+                                        return 0;
+                                    });
+    if (rc != 0) {
+        return fail("the loop does not take the recovery database's eventfd: " + errno_text(-rc),
+                    -rc);
+    }
+    self.loop = loop;
+    // Signals belong to the loop's thread (signalfd, qb's handlers): this one takes none.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = 0;
+    try {
+        self.thread = std::thread([&self] { self.run(); });
+        pthread_setname_np(self.thread.native_handle(), "graced-store");
+    } catch (const std::system_error& e) {
+        code = e.code().value();
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (code != 0) {
+        return fail("no thread for the recovery database's writer: " + errno_text(code), code);
+    }
+    self.signal(); // an overflow before the start has not been told to anybody
+    return {};
+}
+
+void sqlite_store::commit(store_batch batch, position at) {
+    impl& self = *impl_;
+    std::size_t size = 0;
+    for (const store_operation& op : batch) {
+        size += weight(op);
+    }
+    {
+        const std::lock_guard guard(self.mutex);
+        if (self.failed) {
+            return; // store_failed is said already, or about to be
+        }
+        // A single batch may be larger than the bound (a snapshot), if it has the queue for itself.
+        if (self.queued_bytes != 0 && self.queued_bytes + size > self.options.max_queued_bytes) {
+            self.fail_locked("the recovery database " + self.options.path +
+                             " is too slow: " + std::to_string(self.queue.size()) + " batches (" +
+                             std::to_string(self.queued_bytes >> 10) +
+                             " KiB) wait for the disk; check it, then restart graced");
+            return;
+        }
+        self.queued_bytes += size;
+        self.queue.push_back({std::move(batch), at, size});
+    }
+    self.work.notify_one();
+}
+
+sqlite_store::statistics sqlite_store::stats() const {
+    const std::lock_guard guard(impl_->mutex);
+    statistics s = impl_->counts;
+    s.queued = impl_->queue.size();
+    return s;
+}
+
+} // namespace grace
