@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "graced/engine.hh"
+
+namespace grace {
+
+void engine::take(any_input in) {
+    waiting_.push_back(std::move(in));
+    if (busy_) return;
+    busy_ = true;
+    while (!waiting_.empty()) {
+        any_input next = std::move(waiting_.front());
+        waiting_.pop_front();
+        machine_.step(now_(), next);
+        output effects = machine_.take_output();
+        for (any_effect& e : effects) perform(e);
+    }
+    busy_ = false;
+    arm_(machine_.deadline());
+}
+
+namespace {
+struct performer {
+    ports& p;
+    void operator()(effect::close_gate& e) { p.kernel.close_gate(e.at, e.order); }
+    void operator()(effect::persist& e) { p.store.commit(std::move(e.batch), e.at); }
+    void operator()(effect::send& e) { p.group.mcast(std::move(e.message)); }
+    void operator()(effect::query_dlm_members&) { p.group.query_dlm_members(); }
+    void operator()(effect::convert& e) {
+        p.locks.convert(e.resource, e.node, e.mode, e.with_value ? &e.value : nullptr);
+    }
+    void operator()(effect::cancel& e) { p.locks.cancel(e.resource, e.node); }
+    void operator()(effect::set_reclaim& e) { p.kernel.set_reclaim(e.server, e.at, e.on, e.order); }
+    void operator()(effect::extend_permit& e) { p.kernel.extend_permit(e.until); }
+    void operator()(effect::open_gate& e) { p.kernel.open_gate(e.at, e.trips, e.order); }
+    void operator()(effect::end_nfsd_grace& e) { p.kernel.end_nfsd_grace(e.server); }
+    void operator()(effect::answer_upcall& e) { p.tracker.answer(e.id, e.status); }
+    void operator()(effect::answer_grace_start& e) {
+        p.tracker.answer_grace_start(e.id, e.clients);
+    }
+    void operator()(effect::answer_request& e) { p.control.answer(e.id, e.status, e.detail); }
+    void operator()(effect::fence& e) { p.fence.fence(e.node, e.why); }
+    void operator()(effect::tell& e) { p.news.tell(e.level, e.text); }
+};
+} // namespace
+
+void engine::perform(any_effect& e) { std::visit(performer{ports_}, e); }
+
+} // namespace grace

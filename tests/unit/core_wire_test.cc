@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The codec: what goes in comes out; every shortened or damaged message yields nothing.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "grace/wire.hh"
+
+#include <doctest/doctest.h>
+
+using namespace grace;
+
+namespace {
+std::vector<any_message> examples() {
+    return {
+        msg::hello{3, "node1", true, milliseconds(900), true, 7, epoch{5}, position{99}, {"vs1", "vs2"}},
+        msg::snapshot{node_id{2}, 3, 1, 4, {1, 2, 3}},
+        msg::start{"vs1", true},
+        msg::released{"vs1"},
+        msg::node_down{node_id{3}, 2},
+        msg::attached{},
+        msg::enforcing{epoch{6}},
+        msg::done{"vs1", start_count{4}, msg::outcome::intact},
+        msg::purge{epoch{5}, start_count{4}},
+        msg::lift{epoch{5}, start_count{4}},
+        msg::lift_request{"vs1", start_count{4}},
+        msg::records{1, {{false, "vs1", std::string("a\0b", 3), std::string(32, 'h')}, {true, "vs1", "c", ""}}},
+        msg::durable{position{100}},
+        msg::heartbeat{-5, {{node_id{2}, 77}}},
+        msg::barrier{9},
+    };
+}
+} // namespace
+
+TEST_CASE("every message survives the wire") {
+    for (const any_message& m : examples()) {
+        envelope e{{incarnation{0xfedcba9876543210}, 12}, incarnation{42}, m};
+        auto back = wire::decode(wire::encode(e));
+        REQUIRE_MESSAGE(back, describe(m));
+        CHECK_MESSAGE(*back == e, describe(m));
+    }
+    CHECK(examples().size() == std::variant_size_v<any_message>);
+}
+
+TEST_CASE("no prefix of a message is a message, and no message with a tail") {
+    for (const any_message& m : examples()) {
+        auto bytes = wire::encode({{incarnation{1}, 1}, incarnation{2}, m});
+        for (std::size_t n = 0; n < bytes.size(); ++n)
+            CHECK_FALSE(wire::decode(std::span(bytes).first(n)));
+        bytes.push_back(0);
+        CHECK_FALSE(wire::decode(bytes));
+    }
+}
+
+TEST_CASE("limits: names that are empty or too long, counts that lie") {
+    auto refused = [](any_message m) { return !wire::decode(wire::encode({{}, {}, std::move(m)})); };
+    CHECK(refused(msg::start{"", false}));
+    CHECK(refused(msg::start{std::string(65, 'x'), false}));
+    CHECK_FALSE(refused(msg::start{std::string(64, 'x'), false}));
+    CHECK(refused(msg::records{1, {{false, "vs1", "", ""}}}));
+    CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
+    CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
+    CHECK(refused(msg::snapshot{node_id{1}, 1, 2, 2, {}}));
+    CHECK(refused(msg::records{1, std::vector<msg::record_change>(513, {false, "v", "c", ""})}));
+}
+
+TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
+    state s;
+    s.view = {incarnation{1}, 5};
+    s.current = epoch{8};
+    s.recovery = epoch{7};
+    s.nodes[node_id{1}] = {"node1", true, true, true, false, incarnation{9}, 2, 1, epoch{8}, position{3}, 5};
+    s.servers["vs1"] = {node_id{1}, true, true, start_count{3}, {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+    auto bytes = wire::encode_state(s);
+    auto back = wire::decode_state(bytes);
+    REQUIRE(back);
+    CHECK(*back == s);
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        auto bad = bytes;
+        bad[i] ^= 0x10;
+        CHECK_FALSE(wire::decode_state(bad));
+    }
+}
+
+TEST_CASE("the lock value block: empty, damaged, good") {
+    lock_value v{epoch{5}, epoch{4}, epoch{3}};
+    auto b = wire::encode_lock_value(v);
+    CHECK(wire::decode_lock_value(b) == v);
+    CHECK_FALSE(wire::decode_lock_value(lvb_bytes{}));
+    b[9] ^= 1;
+    CHECK_FALSE(wire::decode_lock_value(b));
+}
