@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as futures_wait
 from dataclasses import dataclass
 from typing import Callable
 
@@ -29,7 +30,7 @@ class Needs:
     clients: int = 1
     stage: str = "gfs2"  # how far nodes are brought up, one of STAGES
     token_ms: int = 5000  # emulated nodes are slow: much less and they lose each other when the host is busy
-    transport: str = "knet"
+    transport: str = "udpu"
     fencing: bool = True
     dlm_conf: str = ""  # more lines for dlm.conf
     dlm_fence: str = ""  # fencing lines for dlm.conf instead of our fence_all
@@ -82,8 +83,14 @@ class Cluster:
         vms = list(self.nodes if vms is None else vms)
         if not vms:
             return []
-        with ThreadPoolExecutor(len(vms)) as pool:
-            return [future.result() for future in [pool.submit(function, vm) for vm in vms]]
+        pool = ThreadPoolExecutor(len(vms))
+        try:
+            futures = [pool.submit(function, vm) for vm in vms]
+            futures_wait(futures)
+            return [future.result() for future in futures]
+        finally:
+            # When interrupted, do not wait for them: they end when the VMs do.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # --- up ---
 
@@ -109,8 +116,13 @@ class Cluster:
         self.joined = set(self.nodes)
 
     def join(self, node):
-        """Boots `node` if it is off, and takes it back into the cluster."""
+        """Takes `node` into the cluster; boots it if it is off, but not before the others have fenced it:
+        their request would cut its power again (node.boot() first if that is wanted)."""
         if not node.running():
+            if node in self.joined and self.needs.fencing and self.needs.stage in ("dlm", "gfs2"):
+                others = [other for other in self.joined if other is not node and other.up()]
+                if len(others) * 2 > self.needs.nodes or self.needs.nodes == 2 and others:
+                    self.fence.wait(node, timeout=120, since=node.started)
             node.boot()
         self.configure(node)
         stage = STAGES.index(self.needs.stage)
@@ -171,7 +183,7 @@ logging {{
 
     def dlm_conf(self):
         needs = self.needs
-        lines = ["enable_plock=1", "enable_startup_fencing=0"]
+        lines = ["enable_plock=1", "enable_startup_fencing=0", "post_join_delay=1"]
         if not needs.fencing:
             lines.append("enable_fencing=0")
         lines += needs.dlm_conf.splitlines()
