@@ -242,9 +242,13 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 }
             },
             [&](const msg::start& m) {
-                tell(news_level::info, "grace for server " + m.server + " (START from node " +
-                                           name_of(sender) + "), C " +
-                                           std::to_string(state_.current.value));
+                if (state_.servers.at(m.server).need)
+                    tell(news_level::info, "server " + m.server + " NEEDs (START from node " +
+                                               name_of(sender) + "), C " +
+                                               std::to_string(state_.current.value));
+                else
+                    tell(news_level::info, "node " + name_of(sender) + " hosts server " +
+                                               m.server + "; it has no client on record");
             },
             [&](const msg::done& m) {
                 tell(news_level::info,

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "adapters/corosync_group.hh"
+
+#include <algorithm>
+#include <corosync/cmap.h>
+#include <corosync/cpg.h>
+#include <corosync/quorum.h>
+#include <corosync/votequorum.h>
+#include <cstring>
+#include <deque>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+namespace grace {
+namespace {
+constexpr std::size_t max_queued_bytes = 64u << 20; // more than a snapshot's window ever needs
+constexpr std::uint64_t retry_ns = 2'000'000;
+constexpr int connect_tries = 50; // CS_ERR_TRY_AGAIN for five seconds: corosync is starting
+
+// corosync's services answer TRY_AGAIN while they start.
+template <typename F> cs_error_t patiently(F call) {
+    cs_error_t e = CS_OK;
+    for (int i = 0; i < connect_tries; ++i) {
+        e = call();
+        if (e != CS_ERR_TRY_AGAIN) break;
+        usleep(100'000);
+    }
+    return e;
+}
+} // namespace
+
+struct corosync_group::impl {
+    qb_loop_t* loop = nullptr;
+    cpg_handle_t cpg = 0;
+    quorum_handle_t quorum = 0;
+    votequorum_handle_t votes = 0;
+    int cpg_fd = -1, quorum_fd = -1;
+    corosync_facts facts;
+    cpg_name group{};
+    cpg_name dlm_group{};
+    sink out;
+    lost on_lost;
+    bool joined = false;
+    std::deque<bytes> queue;
+    std::size_t queue_bytes = 0;
+    qb_loop_timer_handle retry = 0;
+    bool retry_armed = false;
+
+    ~impl() {
+        if (retry_armed) qb_loop_timer_del(loop, retry);
+        if (joined) {
+            if (cpg_fd >= 0) qb_loop_poll_del(loop, cpg_fd);
+            if (quorum_fd >= 0) qb_loop_poll_del(loop, quorum_fd);
+        }
+        if (votes) votequorum_finalize(votes);
+        if (quorum) quorum_finalize(quorum);
+        if (cpg) cpg_finalize(cpg);
+    }
+
+    void lose(const char* what, cs_error_t e) {
+        if (!on_lost) return;
+        auto f = std::move(on_lost);
+        on_lost = nullptr;
+        f(std::string(what) + ": " + cs_strerror(e));
+    }
+
+    void flush() {
+        while (!queue.empty()) {
+            iovec v{queue.front().data(), queue.front().size()};
+            cs_error_t e = cpg_mcast_joined(cpg, CPG_TYPE_AGREED, &v, 1);
+            if (e == CS_ERR_TRY_AGAIN) {
+                if (!retry_armed)
+                    retry_armed = qb_loop_timer_add(loop, QB_LOOP_HIGH, retry_ns, this,
+                                                    [](void* p) {
+                                                        auto* self = static_cast<impl*>(p);
+                                                        self->retry_armed = false;
+                                                        self->flush();
+                                                    },
+                                                    &retry) == 0;
+                return;
+            }
+            if (e != CS_OK) return lose("corosync does not take messages any more", e);
+            queue_bytes -= queue.front().size();
+            queue.pop_front();
+        }
+    }
+
+    void on_quorum(bool quorate, std::uint64_t ring, std::span<const std::uint32_t> list) {
+        input::quorum q{quorate, ring, {}, 0};
+        for (std::uint32_t id : list) {
+            votequorum_info info{};
+            // Votes are 1 where votequorum cannot say: another quorum provider.
+            std::uint32_t n = 1;
+            if (votequorum_getinfo(votes, id, &info) == CS_OK) {
+                n = info.node_votes;
+                q.expected = std::max(q.expected, info.highest_expected);
+            }
+            q.votes[node_id{id}] = n;
+        }
+        if (q.expected == 0) q.expected = static_cast<std::uint32_t>(q.votes.size());
+        out(std::move(q));
+    }
+};
+
+namespace {
+corosync_group::sink* sink_of(cpg_handle_t h);
+
+void on_deliver(cpg_handle_t h, const cpg_name*, std::uint32_t node, std::uint32_t, void* data,
+                std::size_t size) {
+    const auto* p = static_cast<const std::uint8_t*>(data);
+    (*sink_of(h))(input::deliver{node_id{node}, bytes(p, p + size)});
+}
+
+void on_confchg(cpg_handle_t h, const cpg_name*, const cpg_address* members, std::size_t n_members,
+                const cpg_address* left, std::size_t n_left, const cpg_address* joined,
+                std::size_t n_joined) {
+    input::confchg c;
+    for (const cpg_address& a : std::span(members, n_members)) c.members.push_back(node_id{a.nodeid});
+    for (const cpg_address& a : std::span(joined, n_joined)) c.joined.push_back(node_id{a.nodeid});
+    for (const cpg_address& a : std::span(left, n_left))
+        c.left.push_back({node_id{a.nodeid}, a.reason == CPG_REASON_NODEDOWN
+                                                 ? input::left_reason::node
+                                                 : input::left_reason::process});
+    // A daemon that came back before its predecessor's end was known is on the list twice.
+    std::ranges::sort(c.members);
+    c.members.erase(std::ranges::unique(c.members).begin(), c.members.end());
+    (*sink_of(h))(std::move(c));
+}
+
+void on_totem(cpg_handle_t h, cpg_ring_id ring, std::uint32_t, const std::uint32_t*) {
+    (*sink_of(h))(input::ring{ring.seq});
+}
+
+void* context_of(cpg_handle_t h) {
+    void* p = nullptr;
+    cpg_context_get(h, &p);
+    return p;
+}
+corosync_group::sink* sink_of(cpg_handle_t h) {
+    return static_cast<corosync_group::sink*>(context_of(h));
+}
+
+// quorum's old callback carries no context of its own; the handle does.
+void on_quorum_notification(quorum_handle_t h, std::uint32_t quorate, std::uint64_t ring,
+                            std::uint32_t n, std::uint32_t* list) {
+    const void* p = nullptr;
+    quorum_context_get(h, &p);
+    auto* f = static_cast<std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)>*>(
+        const_cast<void*>(p));
+    (*f)(quorate != 0, ring, std::span<const std::uint32_t>(list, n));
+}
+
+std::string cmap_string(cmap_handle_t c, const std::string& key) {
+    char* v = nullptr;
+    if (cmap_get_string(c, key.c_str(), &v) != CS_OK) return {};
+    std::string s(v);
+    free(v);
+    return s;
+}
+
+bool cmap_flag(cmap_handle_t c, const char* key) {
+    std::uint8_t v = 0;
+    return cmap_get_uint8(c, key, &v) == CS_OK && v != 0;
+}
+
+result<corosync_facts> read_facts(std::uint32_t self) {
+    corosync_facts f;
+    f.self = node_id{self};
+    cmap_handle_t c = 0;
+    if (cs_error_t e = patiently([&] { return cmap_initialize(&c); }); e != CS_OK)
+        return fail(std::string("corosync's configuration (cmap) cannot be read: ") +
+                    cs_strerror(e) + "; check `corosync-cmapctl`");
+    for (int i = 0; i < 128; ++i) {
+        const std::string node = "nodelist.node." + std::to_string(i) + ".";
+        std::uint32_t id = 0;
+        if (cmap_get_uint32(c, (node + "nodeid").c_str(), &id) == CS_OK && id == self)
+            f.name = cmap_string(c, node + "name");
+    }
+    if (f.name.empty()) {
+        char host[256] = {};
+        gethostname(host, sizeof host - 1);
+        f.name = host;
+    }
+    if (cmap_get_uint32(c, "runtime.config.totem.token", &f.token_ms) != CS_OK) f.token_ms = 0;
+    if (cmap_flag(c, "quorum.two_node") && !cmap_flag(c, "quorum.wait_for_all"))
+        f.warnings.push_back("corosync.conf has two_node without wait_for_all: a node that comes up "
+                             "alone is quorate and may found the group from an old database");
+    if (cmap_flag(c, "quorum.last_man_standing"))
+        f.warnings.push_back("corosync.conf has last_man_standing: a minority that shrank step by "
+                             "step stays quorate; make sure that fencing is on");
+    cmap_finalize(c);
+    return f;
+}
+} // namespace
+
+
+result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop) {
+    auto i = std::make_unique<impl>();
+    i->loop = loop;
+    auto missing = [](const char* service, cs_error_t e) {
+        return fail(std::string("corosync does not answer (") + service + ": " + cs_strerror(e) +
+                        "): start it (systemctl start corosync), or set state = single in "
+                        "graced.conf if this host is no cluster node",
+                    e);
+    };
+    cpg_model_v1_data_t model{};
+    model.model = CPG_MODEL_V1;
+    model.cpg_deliver_fn = on_deliver;
+    model.cpg_confchg_fn = on_confchg;
+    model.cpg_totem_confchg_fn = on_totem;
+    model.flags = CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF;
+    if (cs_error_t e = patiently([&] {
+            return cpg_model_initialize(&i->cpg, CPG_MODEL_V1,
+                                        reinterpret_cast<cpg_model_data_t*>(&model), nullptr);
+        });
+        e != CS_OK)
+        return missing("cpg", e);
+    quorum_callbacks_t q{};
+    q.quorum_notify_fn = on_quorum_notification;
+    std::uint32_t type = 0;
+    if (cs_error_t e = patiently([&] { return quorum_initialize(&i->quorum, &q, &type); });
+        e != CS_OK)
+        return missing("quorum", e);
+    if (type != QUORUM_SET)
+        return fail("corosync has no quorum provider: set `quorum { provider: corosync_votequorum }` "
+                    "in corosync.conf; without quorum two halves of a cluster would both go on");
+    if (cs_error_t e = patiently([&] { return votequorum_initialize(&i->votes, nullptr); });
+        e != CS_OK)
+        return missing("votequorum", e);
+    std::uint32_t self = 0;
+    if (cs_error_t e = patiently([&] { return cpg_local_get(i->cpg, &self); }); e != CS_OK)
+        return missing("cpg", e);
+    result<corosync_facts> facts = read_facts(self);
+    if (!facts) return tl::unexpected(facts.error());
+    i->facts = *facts;
+    return std::unique_ptr<corosync_group>(new corosync_group(std::move(i)));
+}
+
+corosync_group::corosync_group(std::unique_ptr<impl> i) : impl_(std::move(i)) {}
+corosync_group::~corosync_group() = default;
+const corosync_facts& corosync_group::facts() const { return impl_->facts; }
+std::size_t corosync_group::queued() const { return impl_->queue_bytes; }
+
+result<void> corosync_group::join(const std::string& group, const std::string& dlm_group, sink out,
+                                  lost on_lost) {
+    impl& i = *impl_;
+    auto name = [](cpg_name& to, const std::string& from) {
+        to.length = static_cast<std::uint32_t>(std::min(from.size(), sizeof to.value - 1));
+        std::memcpy(to.value, from.data(), to.length);
+    };
+    name(i.group, group);
+    name(i.dlm_group, dlm_group);
+    i.out = std::move(out);
+    i.on_lost = std::move(on_lost);
+    static std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)> quorum_out;
+    quorum_out = [&i](bool q, std::uint64_t r, std::span<const std::uint32_t> l) {
+        i.on_quorum(q, r, l);
+    };
+    cpg_context_set(i.cpg, &i.out);
+    quorum_context_set(i.quorum, &quorum_out);
+
+    cpg_fd_get(i.cpg, &i.cpg_fd);
+    quorum_fd_get(i.quorum, &i.quorum_fd);
+    i.joined = true;
+    qb_loop_poll_add(i.loop, QB_LOOP_HIGH, i.cpg_fd, POLLIN, &i,
+                     [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
+                         auto* self = static_cast<impl*>(p);
+                         cs_error_t e = cpg_dispatch(self->cpg, CS_DISPATCH_ALL);
+                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN) return 0;
+                         self->lose("corosync (cpg) is gone", e);
+                         return -1;
+                     });
+    qb_loop_poll_add(i.loop, QB_LOOP_HIGH, i.quorum_fd, POLLIN, &i,
+                     [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
+                         auto* self = static_cast<impl*>(p);
+                         cs_error_t e = quorum_dispatch(self->quorum, CS_DISPATCH_ALL);
+                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN) return 0;
+                         self->lose("corosync (quorum) is gone", e);
+                         return -1;
+                     });
+    if (cs_error_t e = patiently([&] { return cpg_join(i.cpg, &i.group); }); e != CS_OK)
+        return fail("cannot join the process group '" + group + "': " + cs_strerror(e));
+    if (cs_error_t e = patiently(
+            [&] { return quorum_trackstart(i.quorum, CS_TRACK_CHANGES | CS_TRACK_CURRENT); });
+        e != CS_OK)
+        return fail(std::string("cannot follow corosync's quorum: ") + cs_strerror(e));
+    return {};
+}
+
+void corosync_group::mcast(bytes m) {
+    impl& i = *impl_;
+    i.queue_bytes += m.size();
+    if (i.queue_bytes > max_queued_bytes) return i.lose("corosync has taken no message for long", CS_ERR_TIMEOUT);
+    i.queue.push_back(std::move(m));
+    if (!i.retry_armed) i.flush();
+}
+
+void corosync_group::query_dlm_members() {
+    impl& i = *impl_;
+    input::dlm_members d{false, {}};
+    if (i.dlm_group.length != 0) {
+        cpg_address list[CPG_MEMBERS_MAX];
+        int n = 0;
+        cs_error_t e = cpg_membership_get(i.cpg, &i.dlm_group, list, &n);
+        if (e == CS_ERR_TRY_AGAIN) { // ask again from the loop: never wait here
+            qb_loop_timer_handle t = 0;
+            qb_loop_timer_add(i.loop, QB_LOOP_HIGH, retry_ns, this,
+                              [](void* p) { static_cast<corosync_group*>(p)->query_dlm_members(); }, &t);
+            return;
+        }
+        if (e == CS_OK) {
+            d.known = true;
+            for (int k = 0; k < n; ++k) d.members.insert(node_id{list[k].nodeid});
+        }
+    }
+    i.out(std::move(d));
+}
+
+} // namespace grace
