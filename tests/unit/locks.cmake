@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Unit tests of the lock table, and of keeper and client together over a real socket.
+if(NOT TARGET doctest_main_locks)
+  add_library(doctest_main_locks STATIC ${CMAKE_CURRENT_LIST_DIR}/locks_main_test.cc)
+  target_link_libraries(doctest_main_locks PUBLIC doctest::doctest)
+endif()
+
+add_executable(locks_table_test ${CMAKE_CURRENT_LIST_DIR}/locks_table_test.cc)
+target_link_libraries(locks_table_test PRIVATE graced_embedded_locks doctest_main_locks graced_flags)
+add_test(NAME locks_table COMMAND locks_table_test)
+
+add_executable(locks_keeper_test ${CMAKE_CURRENT_LIST_DIR}/locks_keeper_test.cc)
+target_link_libraries(locks_keeper_test PRIVATE graced_locks doctest_main_locks Threads::Threads
+  graced_flags)
+target_compile_definitions(locks_keeper_test PRIVATE KEEPER="$<TARGET_FILE:graced-dlm>")
+add_dependencies(locks_keeper_test graced-dlm)
+add_test(NAME locks_keeper COMMAND locks_keeper_test)
+set_tests_properties(locks_table locks_keeper PROPERTIES LABELS unit TIMEOUT 120)
