@@ -228,7 +228,6 @@ enum lockd_shim_reason {
 	LOCKD_SHIM_REASON_PERMIT = 4,	/* the permit ran out or was revoked */
 	LOCKD_SHIM_REASON_TRIP = 5,	/* the tripwire */
 	LOCKD_SHIM_REASON_HOOKS = 6,	/* a wanted hook is not in place */
-	LOCKD_SHIM_REASON_UNLOAD = 7,	/* the module is going */
 };
 
 /* What touched the tripwire. */

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The gate of the node: open or closed, and everything that moves it.
+ *
+ * It is opened in one place only, gate_order_open(), and closed from many:
+ * orders, the permit's end, the tripwire, the loss of the daemon or of a hook.
+ */
+
+#include <linux/export.h>
+#include <linux/module.h>
+#include <linux/random.h>
+#include <linux/sched/signal.h>
+#include <linux/string.h>
+#include <linux/timekeeping.h>
+
+#include "shim.h"
+#include "trace.h"
+
+DEFINE_MUTEX(shim_mutex);
+
+struct shim_gate gate = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(gate.lock),
+};
+
+struct shim_state shim;
+
+atomic_t shim_waiters = ATOMIC_INIT(0);
+atomic64_t shim_undone = ATOMIC64_INIT(0);
+atomic64_t shim_deferred = ATOMIC64_INIT(0);
+
+static DECLARE_WAIT_QUEUE_HEAD(gate_wait);
+static struct workqueue_struct *gate_wq;
+
+/* What the listeners were told last; under shim_mutex. */
+static struct {
+	unsigned long ticket;
+	u64 epoch;
+	u64 trips;
+} told;
+
+unsigned long lockd_shim_gate(void)
+{
+	unsigned long ticket;
+	u64 until;
+
+	/*
+	 * The permit before the ticket: permit_set() never extends a permit
+	 * that has run out without dropping the ticket first, so an older
+	 * permit than the ticket's can only be too short, never too long.
+	 * The clock last, for the same reason.
+	 */
+	smp_mb();
+	until = READ_ONCE(gate.permit_until);
+	smp_rmb();
+	ticket = READ_ONCE(gate.ticket);
+	if (ticket && ktime_get_boottime_ns() >= until)
+		ticket = 0;
+	smp_mb();
+	return ticket;
+}
+EXPORT_SYMBOL_GPL(lockd_shim_gate);
+
+int lockd_shim_wait(void)
+{
+	int ret;
+
+	trace_lockd_shim_wait(atomic_inc_return(&shim_waiters));
+	ret = wait_event_killable(gate_wait, lockd_shim_gate());
+	trace_lockd_shim_wait(atomic_dec_return(&shim_waiters));
+	return ret ? -EINTR : 0;
+}
+EXPORT_SYMBOL_GPL(lockd_shim_wait);
+
+void gate_wake(void)
+{
+	/* wq_has_sleeper() has the barrier against the waiter's own look. */
+	if (wq_has_sleeper(&gate_wait))
+		wake_up_all(&gate_wait);
+}
+
+void lockd_shim_count_undone(void)
+{
+	atomic64_inc(&shim_undone);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_count_undone);
+
+void lockd_shim_count_deferred(void)
+{
+	atomic64_inc(&shim_deferred);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_count_deferred);
+
+static void gate_work_fn(struct work_struct *work)
+{
+	mutex_lock(&shim_mutex);
+	gate_settle();
+	mutex_unlock(&shim_mutex);
+}
+
+static DECLARE_WORK(gate_work, gate_work_fn);
+
+static bool gate_drop_ticket(enum lockd_shim_reason reason)
+{
+	lockdep_assert_held(&gate.lock);
+
+	if (!gate.ticket)
+		return false;
+	WRITE_ONCE(gate.ticket, 0);
+	gate.reason = reason;
+	trace_lockd_shim_gate(LOCKD_SHIM_STATE_CLOSED, reason, gate.trips);
+	return true;
+}
+
+/* Drops the flag; the caller sees to gate_settle().  Any context but NMI. */
+bool gate_shut(enum lockd_shim_reason reason)
+{
+	unsigned long flags;
+	bool changed;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	changed = gate_drop_ticket(reason);
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	smp_mb();
+	return changed;
+}
+
+void gate_shut_async(enum lockd_shim_reason reason)
+{
+	if (gate_shut(reason))
+		queue_work(gate_wq, &gate_work);
+}
+
+void lockd_shim_trip(enum lockd_shim_cause cause)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	gate.trips++;
+	gate.cause = cause;
+	trace_lockd_shim_trip(cause, gate.trips);
+	gate_drop_ticket(LOCKD_SHIM_REASON_TRIP);
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	smp_mb();
+	queue_work(gate_wq, &gate_work);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_trip);
+
+/*
+ * Brings the lock_managers, the waiters and the listeners in line with the
+ * flag.  If the flag drops again while we are at it, its work item runs after
+ * us.
+ */
+void gate_settle(void)
+{
+	enum lockd_shim_reason reason;
+	enum lockd_shim_cause cause;
+	unsigned long flags, ticket;
+	u64 trips;
+
+	lockdep_assert_held(&shim_mutex);
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	ticket = gate.ticket;
+	reason = gate.reason;
+	cause = gate.cause;
+	trips = gate.trips;
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+
+	grace_hold_all(!ticket);
+	if (ticket)
+		gate_wake();
+
+	if (trips != told.trips)
+		shim_notify_trip(trips, cause);
+	if (ticket != told.ticket || shim.epoch != told.epoch)
+		shim_notify_gate(ticket ? LOCKD_SHIM_STATE_OPEN :
+					  LOCKD_SHIM_STATE_CLOSED,
+				 reason, shim.epoch, trips);
+
+	told.ticket = ticket;
+	told.epoch = shim.epoch;
+	told.trips = trips;
+}
+
+int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&shim_mutex);
+
+	if (epoch < shim.epoch) {
+		NL_SET_ERR_MSG(extack, "the epoch would go back");
+		return -ESTALE;
+	}
+	gate_shut(LOCKD_SHIM_REASON_ORDER);
+	shim.epoch = epoch;
+	grace_withdraw_others(epoch);
+	gate_settle();
+	return 0;
+}
+
+/* The errors are in uapi/lockd_shim.h, in the order of the tests here. */
+int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
+{
+	unsigned long flags;
+	int ret;
+
+	lockdep_assert_held(&shim_mutex);
+
+	/* A trip that has no event yet gets it before the opening's. */
+	gate_settle();
+
+	if (epoch != shim.epoch) {
+		NL_SET_ERR_MSG(extack, "the order is for another epoch");
+		return -ESTALE;
+	}
+	ret = gate_hooks_missing(extack);
+	if (ret)
+		return ret;
+	if (grace_reclaiming()) {
+		NL_SET_ERR_MSG(extack,
+			       "a network namespace may still reclaim");
+		return -EBUSY;
+	}
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	if (trips != gate.trips) {
+		NL_SET_ERR_MSG(extack,
+			       "the order does not name the present trip count");
+		ret = -EAGAIN;
+	} else if (ktime_get_boottime_ns() >= gate.permit_until) {
+		NL_SET_ERR_MSG(extack, "the permit has run out");
+		ret = -ETIME;
+	} else if (!gate.ticket) {
+		gate.reason = LOCKD_SHIM_REASON_ORDER;
+		WRITE_ONCE(gate.ticket, ++gate.last_ticket);
+		trace_lockd_shim_gate(LOCKD_SHIM_STATE_OPEN, gate.reason,
+				      gate.trips);
+	}
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+
+	gate_settle();
+	return ret;
+}
+
+/* Hooks */
+
+int gate_hooks_missing(struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&shim_mutex);
+
+	if (!shim.hooks_owner) {
+		NL_SET_ERR_MSG(extack, "gfs2_gate is not loaded");
+		return -ENODEV;
+	}
+	if ((shim.hooks & shim.hooks_wanted) != shim.hooks_wanted) {
+		/* NL_SET_ERR_MSG() takes literals only. */
+		if (shim.hook_error[0])
+			extack->_msg = shim.hook_error;
+		else
+			NL_SET_ERR_MSG(extack, "a hook is not in place");
+		return -ENODEV;
+	}
+	return 0;
+}
+
+static void hooks_pin(void)
+{
+	if (shim.portid && shim.hooks_owner && !shim.hooks_pinned)
+		shim.hooks_pinned = try_module_get(shim.hooks_owner);
+}
+
+static void hooks_unpin(void)
+{
+	if (shim.hooks_pinned)
+		module_put(shim.hooks_owner);
+	shim.hooks_pinned = false;
+}
+
+static void hooks_set(u32 hooks, u32 wanted, const char *error)
+{
+	lockdep_assert_held(&shim_mutex);
+
+	if ((hooks & wanted) != wanted || !shim.hooks_owner)
+		gate_shut(LOCKD_SHIM_REASON_HOOKS);
+	if (hooks != shim.hooks || wanted != shim.hooks_wanted ||
+	    strcmp(error ?: "", shim.hook_error)) {
+		shim.hooks = hooks;
+		shim.hooks_wanted = wanted;
+		strscpy(shim.hook_error, error ?: "", sizeof(shim.hook_error));
+		shim_notify_hooks();
+	}
+	gate_settle();
+}
+
+void lockd_shim_hooks_set(u32 hooks, u32 wanted, const char *error)
+{
+	mutex_lock(&shim_mutex);
+	hooks_set(hooks, wanted, error);
+	mutex_unlock(&shim_mutex);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_hooks_set);
+
+int lockd_shim_hooks_register(struct module *owner)
+{
+	int ret = 0;
+
+	mutex_lock(&shim_mutex);
+	if (shim.hooks_owner) {
+		ret = -EBUSY;
+	} else {
+		shim.hooks_owner = owner;
+		hooks_pin();
+	}
+	mutex_unlock(&shim_mutex);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(lockd_shim_hooks_register);
+
+void lockd_shim_hooks_unregister(struct module *owner)
+{
+	mutex_lock(&shim_mutex);
+	if (shim.hooks_owner == owner) {
+		hooks_unpin();
+		shim.hooks_owner = NULL;
+		hooks_set(0, 0, NULL);
+	}
+	mutex_unlock(&shim_mutex);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_hooks_unregister);
+
+/* The daemon's socket */
+
+int gate_attach(u32 portid, struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&shim_mutex);
+
+	if (shim.portid && shim.portid != portid) {
+		NL_SET_ERR_MSG(extack, "another daemon is attached");
+		return -EBUSY;
+	}
+	if (!shim.portid) {
+		if (!try_module_get(THIS_MODULE)) {
+			NL_SET_ERR_MSG(extack, "the module is going");
+			return -ESHUTDOWN;
+		}
+		WRITE_ONCE(shim.portid, portid);
+		hooks_pin();
+	}
+	gate_shut(LOCKD_SHIM_REASON_ATTACH);
+	grace_withdraw_all();
+	gate_settle();
+	return 0;
+}
+
+void gate_detach(u32 portid)
+{
+	/* Every closing netlink socket of the machine comes by here. */
+	if (READ_ONCE(shim.portid) != portid)
+		return;
+	gate_shut(LOCKD_SHIM_REASON_SOCKET);
+
+	mutex_lock(&shim_mutex);
+	if (shim.portid == portid) {
+		gate_shut(LOCKD_SHIM_REASON_SOCKET);
+		grace_withdraw_all();
+		gate_settle();
+		hooks_unpin();
+		WRITE_ONCE(shim.portid, 0);
+		module_put(THIS_MODULE);
+	}
+	mutex_unlock(&shim_mutex);
+}
+
+int gate_init(void)
+{
+	gate_wq = alloc_ordered_workqueue("lockd_shim", WQ_HIGHPRI);
+	if (!gate_wq)
+		return -ENOMEM;
+	do {
+		get_random_bytes(&shim.instance, sizeof(shim.instance));
+	} while (!shim.instance);
+	return 0;
+}
+
+void gate_exit(void)
+{
+	destroy_workqueue(gate_wq);
+}

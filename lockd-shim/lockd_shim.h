@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What lockd_shim offers to the modules that hook lock operations (gfs2_gate).
+ *
+ * The rule for every grant:
+ *
+ *	ticket = lockd_shim_gate();
+ *	if (!ticket)
+ *		refuse or wait;
+ *	... ask the filesystem for the lock ...
+ *	if (lockd_shim_gate() != ticket)
+ *		take the grant back;
+ *
+ * Each opening of the gate has a ticket of its own, so the second look also
+ * sees a gate that closed and opened again in between.  A grant that stands
+ * was made while the gate was open without a break.
+ */
+#ifndef _LOCKD_SHIM_H
+#define _LOCKD_SHIM_H
+
+#include <linux/types.h>
+
+#include "uapi/lockd_shim.h"
+
+struct module;
+struct net;
+
+/**
+ * lockd_shim_gate - look at the gate
+ *
+ * Reads the clock: an opening whose permit ran out counts as closed even
+ * before the timer fires.  Any context.  Full memory barrier on both sides.
+ *
+ * Return: the ticket of the present opening, 0 if the gate is closed.
+ */
+unsigned long lockd_shim_gate(void);
+
+/**
+ * lockd_shim_wait - wait until the gate is open
+ *
+ * May sleep; only a fatal signal ends it early, as in the lock operations of
+ * the filesystem itself.  The caller must look at the gate again afterwards.
+ *
+ * Return: 0, or -EINTR.
+ */
+int lockd_shim_wait(void);
+
+/**
+ * lockd_shim_reclaim_begin - a reclaim wants to pass
+ * @net: network namespace of the server that it came to
+ *
+ * Return: the ticket of the namespace's permission to reclaim, 0 if it has
+ * none.  After a ticket, lockd_shim_reclaim_end() must follow.
+ */
+unsigned long lockd_shim_reclaim_begin(struct net *net);
+
+/**
+ * lockd_shim_reclaim_valid - look again after the reclaim's grant
+ * @net: as given to lockd_shim_reclaim_begin()
+ * @ticket: what that returned
+ *
+ * Return: false if the permission was withdrawn meanwhile: the grant must be
+ * taken back.
+ */
+bool lockd_shim_reclaim_valid(struct net *net, unsigned long ticket);
+
+/**
+ * lockd_shim_reclaim_end - the reclaim is through, one way or the other
+ * @net: as given to lockd_shim_reclaim_begin()
+ */
+void lockd_shim_reclaim_end(struct net *net);
+
+/**
+ * lockd_shim_trip - close the gate at once, from below
+ * @cause: what happened
+ *
+ * When this returns, every lockd_shim_gate() returns 0 until an order that
+ * knows of this trip opens the gate again.  Does not sleep; any context but
+ * NMI, so also an ftrace callback.
+ */
+void lockd_shim_trip(enum lockd_shim_cause cause);
+
+/* Counters for the status. */
+void lockd_shim_count_undone(void);
+void lockd_shim_count_deferred(void);
+
+/*
+ * One module at a time may be the provider of hooks.  While a daemon is
+ * attached, the provider cannot be unloaded.
+ */
+int lockd_shim_hooks_register(struct module *owner);
+void lockd_shim_hooks_unregister(struct module *owner);
+
+/**
+ * lockd_shim_hooks_set - tell which hooks are in place
+ * @hooks: LOCKD_SHIM_HOOK_* in place
+ * @wanted: LOCKD_SHIM_HOOK_* that must be
+ * @error: why some are missing, or NULL
+ *
+ * Closes the gate if a wanted hook is missing.  May sleep.
+ */
+void lockd_shim_hooks_set(u32 hooks, u32 wanted, const char *error);
+
+#endif /* _LOCKD_SHIM_H */
