@@ -220,7 +220,7 @@ private:
     }
     sqlite_failure capture() const {
         try {
-            raise(db_, "the recovery database");
+            raise(db_, "SQLite");
         } catch (sqlite_failure& f) {
             return std::move(f);
         }
@@ -550,7 +550,8 @@ location split(const std::string& path) {
 }
 
 // The directory that the database is to stand in: there, local, writable.
-result<void> check_directory(const location& where, std::vector<std::string>& warnings) {
+result<void> check_directory(const location& where, std::uint32_t pretend_magic,
+                             std::vector<std::string>& warnings) {
     const std::string& dir = where.directory;
     struct stat st {};
     if (::stat(dir.c_str(), &st) != 0) {
@@ -570,7 +571,8 @@ result<void> check_directory(const location& where, std::vector<std::string>& wa
     }
     struct statfs fs {};
     if (::statfs(dir.c_str(), &fs) == 0) {
-        const auto magic = static_cast<std::uint32_t>(fs.f_type);
+        const auto magic =
+            pretend_magic != 0 ? pretend_magic : static_cast<std::uint32_t>(fs.f_type);
         for (const shared_fs& shared : shared_filesystems) {
             if (magic != shared.magic) {
                 continue;
@@ -803,7 +805,7 @@ result<opened_store> sqlite_store::open_and_load(store_options options) {
     if (where.file.empty()) {
         return fail("[store] path = " + path + " names a directory: add the file's name", EISDIR);
     }
-    if (auto ok = check_directory(where, opened.warnings); !ok) {
+    if (auto ok = check_directory(where, options.pretend_fs_magic, opened.warnings); !ok) {
         return tl::unexpected(ok.error());
     }
     struct stat st {};
@@ -872,8 +874,9 @@ result<opened_store> sqlite_store::open_and_load(store_options options) {
                         EUCLEAN);
         }
         if (!empty) {
-            const std::string verdict = pragma_text(raw, "PRAGMA quick_check(5)");
+            std::string verdict = pragma_text(raw, "PRAGMA quick_check(5)");
             if (verdict != "ok") {
+                std::replace(verdict.begin(), verdict.end(), '\n', ' ');
                 return fail("the recovery database " + path + " is damaged: " + verdict + ". " +
                                 advice(path),
                             EUCLEAN);

@@ -33,6 +33,8 @@ struct store_options {
     std::size_t max_queued_bytes = 256U << 20;
     // Pages of 4 KiB that the database may have; 0: no bound of our own. (Tests: a full disk.)
     std::uint32_t max_pages = 0;
+    // The file system's magic number instead of statfs(2)'s; 0: ask. (Tests: a GFS2.)
+    std::uint32_t pretend_fs_magic = 0;
 };
 
 class sqlite_store;
