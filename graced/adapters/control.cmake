@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Configuration, control IPC (both ends), gracectl, and what systemd is told.
+graced_adapter(graced_config SOURCES config.cc LIBS nlohmann_json::nlohmann_json CLI11::CLI11)
