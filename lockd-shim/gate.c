@@ -62,11 +62,13 @@ EXPORT_SYMBOL_GPL(lockd_shim_gate);
 
 int lockd_shim_wait(void)
 {
-	int ret;
+	int waiters, ret;
 
-	trace_lockd_shim_wait(atomic_inc_return(&shim_waiters));
+	waiters = atomic_inc_return(&shim_waiters);
+	trace_lockd_shim_wait(waiters);
 	ret = wait_event_killable(gate_wait, lockd_shim_gate());
-	trace_lockd_shim_wait(atomic_dec_return(&shim_waiters));
+	waiters = atomic_dec_return(&shim_waiters);
+	trace_lockd_shim_wait(waiters);
 	return ret ? -EINTR : 0;
 }
 EXPORT_SYMBOL_GPL(lockd_shim_wait);

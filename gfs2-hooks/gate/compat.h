@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Names that differ between kernels.  Kbuild finds out by compiling probe/.
+ */
+#ifndef _GATE_COMPAT_H
+#define _GATE_COMPAT_H
+
+#include <linux/fs.h>
+#include <linux/ftrace.h>
+
+#ifdef GATE_HAVE_FILE_LOCK_CORE
+#include <linux/filelock.h>
+#define fl_file		c.flc_file
+#define fl_flags	c.flc_flags
+#define fl_list		c.flc_list
+#define fl_owner	c.flc_owner
+#define fl_pid		c.flc_pid
+#define fl_type		c.flc_type
+#endif
+
+#ifndef GATE_HAVE_FTRACE_REGS
+#define ftrace_regs_set_instruction_pointer(fregs, ip) \
+	ftrace_instruction_pointer_set(fregs, ip)
+#endif
+
+#endif /* _GATE_COMPAT_H */

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The gate on GFS2's lock operations.
+ *
+ *			closed			while it closes
+ *	unlock, test	pass			pass
+ *	F_SETLK, local	-EAGAIN			granted: undone, -EAGAIN
+ *	F_SETLKW, local	waits			granted: undone, waits
+ *	flock, local	like F_SETLK(W)		like F_SETLK(W)
+ *	NFSv4, new	-ETIMEDOUT		granted: undone, -ETIMEDOUT
+ *	NFSv4, reclaim	its namespace in state RECLAIM, or -ETIMEDOUT
+ *	NLM		-ENOLCK at any time (parameter nlm)
+ *
+ * nfsd turns -ETIMEDOUT into NFS4ERR_DELAY: the client tries again later.  With
+ * -EAGAIN it would say NFS4ERR_DENIED, and the program on the client would be
+ * told of a conflict that there is not.
+ *
+ * After each grant the gate is looked at again (see lockd_shim.h).  Problem
+ * scenario: a program waits in F_SETLKW behind a lock of a client of a dead
+ * node.  When dlm_controld drops that lock, it grants the program's, although
+ * the client has a right to reclaim it.  By then the tripwire has closed the
+ * gate, so the grant is undone before the program sees it, and the program
+ * waits for the end of grace.
+ */
+
+#include <linux/fs.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/ratelimit.h>
+#include <linux/sunrpc/svc.h>
+#include <linux/sunrpc/svc_xprt.h>
+
+#include "gate.h"
+#include "gate_trace.h"
+
+bool gate_nlm_allow;
+
+#ifdef GRACED_MUTANTS
+bool mutant_no_recheck;
+module_param(mutant_no_recheck, bool, 0644);
+bool mutant_no_tripwire;
+module_param(mutant_no_tripwire, bool, 0644);
+bool mutant_no_restore;
+module_param(mutant_no_restore, bool, 0644);
+#endif
+
+static bool still_open(unsigned long ticket)
+{
+	return mutant_no_recheck || lockd_shim_gate() == ticket;
+}
+
+/* Unlocks, tests and cancellations. */
+static bool always_passes(int cmd, const struct file_lock *fl)
+{
+	return fl->fl_type == F_UNLCK || IS_GETLK(cmd) || cmd == F_CANCELLK;
+}
+
+typedef int (*remember_fn)(struct file *file, struct file_lock *fl,
+			   struct gate_request *req);
+typedef int (*undo_fn)(struct gate_hook *hook, struct file *file,
+		       struct file_lock *fl, const struct gate_request *req);
+
+/* A local program's lock; @remember and @undo make it POSIX or flock. */
+static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
+		      struct file_lock *fl, remember_fn remember, undo_fn undo)
+{
+	struct gate_request req;
+	unsigned long ticket;
+	int ret;
+
+	for (;;) {
+		ticket = lockd_shim_gate();
+		if (!ticket) {
+			trace_gfs2_gate_refuse(file, cmd, fl,
+					       IS_SETLKW(cmd) ? 0 : -EAGAIN);
+			if (!IS_SETLKW(cmd))
+				return -EAGAIN;
+			ret = lockd_shim_wait();
+			if (ret)
+				return ret;
+			continue;
+		}
+
+		ret = remember(file, fl, &req);
+		if (ret)
+			return ret;
+		ret = gate_original(hook, file, cmd, fl);
+		if (ret || still_open(ticket) || gate_nothing_new(&req)) {
+			gate_forget(&req);
+			return ret;
+		}
+		undo(hook, file, fl, &req);
+		gate_restore_request(fl, &req);
+		gate_forget(&req);
+		if (!IS_SETLKW(cmd))
+			return -EAGAIN;
+		/* Once more, and wait if the gate is still closed. */
+	}
+}
+
+static int deferred(struct file *file, int cmd, struct file_lock *fl)
+{
+	lockd_shim_count_deferred();
+	trace_gfs2_gate_refuse(file, cmd, fl, -ETIMEDOUT);
+	return -ETIMEDOUT;
+}
+
+/* nfsd looks at its own grace first; this is for what slipped past it. */
+static int nfs_new_lock(struct gate_hook *hook, struct file *file, int cmd,
+			struct file_lock *fl)
+{
+	unsigned long ticket = lockd_shim_gate();
+	struct gate_request req;
+	int ret;
+
+	if (!ticket)
+		return deferred(file, cmd, fl);
+	ret = gate_remember(file, fl, &req);
+	if (ret)
+		return ret;
+	ret = gate_original(hook, file, cmd, fl);
+	if (!ret && !still_open(ticket) && !gate_nothing_new(&req)) {
+		gate_undo(hook, file, fl, &req);
+		gate_restore_request(fl, &req);
+		ret = deferred(file, cmd, fl);
+	}
+	gate_forget(&req);
+	return ret;
+}
+
+/*
+ * The network namespace that a lock of nfsd's came from.  An nfsd thread runs
+ * the function of that name, with its struct svc_rqst as argument; anything
+ * else that may call itself a lock manager is not known to us.
+ */
+static struct net *nfsd_net(const struct file_lock *fl)
+{
+	struct module *owner = fl->fl_lmops->lm_mod_owner;
+	struct svc_rqst *rqstp;
+	void *func;
+
+	if (!(current->flags & PF_KTHREAD) || !owner)
+		return NULL;
+	func = kthread_func(current);
+	if (!func || !within_module((unsigned long)func, owner))
+		return NULL;
+	rqstp = kthread_data(current);
+	return SVC_NET(rqstp);
+}
+
+/*
+ * A conflict is no reason to refuse a reclaim for good.  While the gates are
+ * closed nobody else can rightly hold the lock: it is a grant that is about to
+ * be undone on some node, or the old server's lock on its way out.  Told
+ * NFS4ERR_DENIED, the client would give the lock up for lost; so it is told to
+ * come again, until its grace is over.
+ */
+static int nfs_reclaim(struct gate_hook *hook, struct file *file, int cmd,
+		       struct file_lock *fl)
+{
+	struct net *net = nfsd_net(fl);
+	struct gate_request req;
+	unsigned long ticket;
+	int ret;
+
+	ticket = net ? lockd_shim_reclaim_begin(net) : 0;
+	if (!ticket)
+		return deferred(file, cmd, fl);
+
+	ret = gate_remember(file, fl, &req);
+	if (ret)
+		goto out;
+	ret = gate_original(hook, file, cmd, fl);
+	if (ret == -EAGAIN) {
+		ret = deferred(file, cmd, fl);
+	} else if (!ret && !mutant_no_recheck &&
+		   !lockd_shim_reclaim_valid(net, ticket)) {
+		if (!gate_nothing_new(&req)) {
+			gate_undo(hook, file, fl, &req);
+			gate_restore_request(fl, &req);
+		}
+		ret = deferred(file, cmd, fl);
+	}
+	gate_forget(&req);
+out:
+	lockd_shim_reclaim_end(net);
+	return ret;
+}
+
+/*
+ * To 6.1's dlm, the owner of an NLM lock is lockd's pid, the same for all
+ * clients: two of them can hold one lock at once, and an unlock by one takes
+ * the other's away.  Nor could a grant be looked at again: it comes later, by
+ * lm_grant().
+ */
+static int nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
+		    struct file_lock *fl)
+{
+	if (gate_nlm_allow) {
+		if (!lockd_shim_gate()) {
+			trace_gfs2_gate_refuse(file, cmd, fl, -EAGAIN);
+			return -EAGAIN;
+		}
+		return gate_original(hook, file, cmd, fl);
+	}
+	trace_gfs2_gate_refuse(file, cmd, fl, -ENOLCK);
+	pr_warn_ratelimited("gfs2_gate: NFSv3 lock on %s refused: to GFS2 all NFSv3 clients of a node are one lock owner, so their locks would not exclude each other; mount with vers=4 (to allow it all the same: parameter nlm=allow)\n",
+			    file_inode(file)->i_sb->s_id);
+	return -ENOLCK;
+}
+
+/* The replacements.  gate_redirect() took the reference that they put. */
+
+static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
+{
+	struct gate_hook *hook = &gate_hook_lock;
+	int ret;
+
+	if (always_passes(cmd, fl))
+		ret = gate_original(hook, file, cmd, fl);
+	else if (!fl->fl_lmops)
+		ret = local_gate(hook, file, cmd, fl, gate_remember, gate_undo);
+	else if (fl->fl_lmops->lm_grant)	/* as dlm tells them apart */
+		ret = nlm_lock(hook, file, cmd, fl);
+	else if (fl->fl_flags & FL_RECLAIM)
+		ret = nfs_reclaim(hook, file, cmd, fl);
+	else
+		ret = nfs_new_lock(hook, file, cmd, fl);
+	module_put(THIS_MODULE);
+	return ret;
+}
+
+static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
+{
+	struct gate_hook *hook = &gate_hook_flock;
+	int ret;
+
+	if (always_passes(cmd, fl))
+		ret = gate_original(hook, file, cmd, fl);
+	else
+		ret = local_gate(hook, file, cmd, fl, gate_remember_flock,
+				 gate_undo_flock);
+	module_put(THIS_MODULE);
+	return ret;
+}
+
+#define GATE_REDIRECT_OPS {					\
+	.func = gate_redirect,					\
+	.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY |	\
+		 FTRACE_OPS_FL_PERMANENT,			\
+}
+
+struct gate_hook gate_hook_lock = {
+	.function = "gfs2_lock",
+	.module = "gfs2",
+	.bit = LOCKD_SHIM_HOOK_GFS2_LOCK,
+	.ops = GATE_REDIRECT_OPS,
+	.replacement = gated_lock,
+};
+
+struct gate_hook gate_hook_flock = {
+	.function = "gfs2_flock",
+	.module = "gfs2",
+	.bit = LOCKD_SHIM_HOOK_GFS2_FLOCK,
+	.ops = GATE_REDIRECT_OPS,
+	.replacement = gated_flock,
+};

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Hooks on functions of other modules, by ftrace.
+ *
+ * Things that go wrong here go wrong badly:
+ *
+ * - The replacement calls the original by its address, so the callback sees
+ *   that call too and has to let it pass: it knows it by the return address,
+ *   which lies in this module.  A tail call would leave the caller's return
+ *   address there, and the two functions would call each other for ever.  The
+ *   whole module is built without sibling calls.
+ * - The address must be the function's true entry: with indirect branch
+ *   tracking (IBT) a jump past its ENDBR faults.
+ * - sysctl kernel.ftrace_enabled=0 would switch hooks off silently:
+ *   FTRACE_OPS_FL_PERMANENT makes the kernel refuse that.
+ * - FTRACE_OPS_FL_RECURSION is not set on purpose.  It lets ftrace drop a call
+ *   that looks like a recursion; here that would be a lock that nobody gates.
+ *   The callbacks call nothing that they are attached to.
+ * - A hook with an empty filter is attached to every function of the kernel:
+ *   never register one whose filter could not be set.
+ */
+
+#include <linux/errno.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+#ifdef CONFIG_X86_KERNEL_IBT
+#include <asm/ibt.h>
+#endif
+
+#include "gate.h"
+
+/* @ip is the address of the call to ftrace, at the function's beginning. */
+static notrace unsigned long true_entry(unsigned long ip)
+{
+#ifdef CONFIG_X86_KERNEL_IBT
+	if (is_endbr(*(u32 *)(ip - ENDBR_INSN_SIZE)))
+		return ip - ENDBR_INSN_SIZE;
+#endif
+	return ip;
+}
+
+/*
+ * Each redirected call holds a reference to this module until its replacement
+ * is through, so that it can sleep there.  While the module is being unloaded,
+ * none is to be had, and the call goes where it went without us.
+ */
+void notrace gate_redirect(unsigned long ip, unsigned long parent_ip,
+			   struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct gate_hook *hook = container_of(ops, struct gate_hook, ops);
+
+	if (within_module(parent_ip, THIS_MODULE))
+		return;
+	if (!try_module_get(THIS_MODULE))
+		return;
+	WRITE_ONCE(hook->original, (gate_lock_fn)true_entry(ip));
+	ftrace_regs_set_instruction_pointer(fregs,
+					    (unsigned long)hook->replacement);
+}
+
+noinline notrace int gate_original(struct gate_hook *hook, struct file *file,
+				   int cmd, struct file_lock *fl)
+{
+	return READ_ONCE(hook->original)(file, cmd, fl);
+}
+
+int gate_hook_set(struct gate_hook *hook)
+{
+	int ret;
+
+	if (hook->active)
+		return 0;
+	ret = ftrace_set_filter(&hook->ops, (unsigned char *)hook->function,
+				strlen(hook->function), 1);
+	if (ret)
+		return ret == -EINVAL ? -ENOENT : ret;
+	ret = register_ftrace_function(&hook->ops);
+	if (ret) {
+		ftrace_free_filter(&hook->ops);
+		return ret;
+	}
+	hook->active = true;
+	return 0;
+}
+
+void gate_hook_remove(struct gate_hook *hook)
+{
+	if (!hook->active)
+		return;
+	unregister_ftrace_function(&hook->ops);
+	ftrace_free_filter(&hook->ops);
+	hook->active = false;
+}
