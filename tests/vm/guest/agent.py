@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import time
+import traceback
 
 LOG_DIR = "/run/log"
 SOCKET = "/run/agent.sock"
@@ -71,7 +72,10 @@ class Agent:
         next_logs = 0.0
         while True:
             for key, _ in self.selector.select(LOG_INTERVAL_S):
-                key.data()
+                try:
+                    key.data()
+                except Exception:  # one bad request is not the end of the line to this guest
+                    traceback.print_exc()
             now = boottime()
             for pid, (when, finish) in list(self.deadlines.items()):
                 if now > when:
@@ -228,6 +232,7 @@ class Agent:
 
     def on_caller(self, listener):
         connection, _ = listener.accept()
+        connection.settimeout(2)  # nobody here may wait for a program
         request = json.loads(connection.makefile().readline())
         self.calls += 1
         self.callers[self.calls] = connection

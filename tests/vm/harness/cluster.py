@@ -42,7 +42,7 @@ class Needs:
 class Cluster:
     def __init__(self, session, needs):
         self.session, self.needs = session, needs
-        self.journal = session.journal
+        self.journal, self.net = session.journal, session.net
         self.step_start = time.monotonic()
         self.fence = Fence(self)
         self.disk = session.dir / "shared.img"
@@ -101,39 +101,37 @@ class Cluster:
             vm.start()
         seconds = self.each(lambda vm: vm.ready(), self.vms)
         self.journal.say(f"booted: {', '.join(f'{vm} {s:.1f} s' for vm, s in zip(self.vms, seconds))}", start)
-        self.each(self.configure, self.vms)
-        stage = STAGES.index(self.needs.stage)
-        if stage >= 1:
-            self.each(self.start_corosync)
-            self.each(lambda node: self.wait_membership(node, self.nodes))
-            self.journal.say("corosync: quorate, all members", start)
-        if stage >= 2:
-            self.each(self.start_dlm)
-            self.journal.say("dlm_controld runs", start)
-        if stage >= 3:
-            self.each(self.mount)
-            self.journal.say(f"GFS2 mounted on {MOUNT_POINT}", start)
-        self.joined = set(self.nodes)
+        self.each(self.configure, self.clients)
+        self.join(*self.nodes, tell=lambda text: self.journal.say(text, start))
 
-    def join(self, node):
-        """Takes `node` into the cluster; boots it if it is off, but not before the others have fenced it:
-        their request would cut its power again (node.boot() first if that is wanted)."""
-        if not node.running():
-            if node in self.joined and self.needs.fencing and self.needs.stage in ("dlm", "gfs2"):
-                others = [other for other in self.joined if other is not node and other.up()]
-                if len(others) * 2 > self.needs.nodes or self.needs.nodes == 2 and others:
-                    self.fence.wait(node, timeout=120, since=node.started)
-            node.boot()
-        self.configure(node)
+    def join(self, *nodes, tell=lambda text: None):
+        """Takes `nodes` into the cluster, all at once (a cold start needs that for quorum); boots those
+        that are off, but not before the others have fenced them: that request would cut their power
+        again (node.boot() first if just that is wanted)."""
+        self.each(self._boot_after_fencing, nodes)
+        self.each(self.configure, nodes)
         stage = STAGES.index(self.needs.stage)
         if stage >= 1:
-            self.start_corosync(node)
-            self.wait_membership(node, {other for other in self.joined if other.up()} | {node})
+            self.each(self.start_corosync, nodes)
+            members = {node for node in self.joined if node.up()} | set(nodes)
+            self.each(lambda node: self.wait_membership(node, members), nodes)
+            tell("corosync: quorate, all members")
         if stage >= 2:
-            self.start_dlm(node)
+            self.each(self.start_dlm, nodes)
+            tell("dlm_controld runs")
         if stage >= 3:
-            self.mount(node)
-        self.joined.add(node)
+            self.each(self.mount, nodes)
+            tell(f"GFS2 mounted on {MOUNT_POINT}")
+        self.joined |= set(nodes)
+
+    def _boot_after_fencing(self, node):
+        if node.running():
+            return
+        if node in self.joined and self.needs.fencing and self.needs.stage in ("dlm", "gfs2"):
+            others = [other for other in self.joined if other is not node and other.up()]
+            if len(others) * 2 > self.needs.nodes or self.needs.nodes == 2 and others:
+                self.fence.wait(node, timeout=120, since=node.started)
+        node.boot()
 
     def leave(self, node):
         """Takes `node` out of the cluster in order: unmount, dlm_controld, corosync. It stays booted."""
@@ -232,13 +230,21 @@ logging {{
         except TimedOut:
             raise TimedOut(f"waited {timeout} s for {node} to be quorate with nodes {ids}; it sees {seen}") from None
 
+    def logged(self, vm, log, pattern, since=0.0):
+        """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match."""
+        time.sleep(0.4)  # the agent streams every 0.2 s
+        return [
+            (when, line) for when, source, line in self.journal.merged(since)
+            if source == f"{vm}/{log}" and re.search(pattern, line)
+        ]  # fmt: skip
+
     def mounted(self, node):
         return node.run(f"mountpoint -q {MOUNT_POINT}", check=False, timeout=10).rc == 0
 
     def heal(self):
         """Back to the state after up(), for the next scenario. Raises if that does not work."""
         self.fence.reset()
-        self.session.net.heal()
+        self.net.heal()
         for vm in self.vms:
             if vm.paused:
                 vm.resume()
@@ -250,21 +256,21 @@ logging {{
                 for program in list(vm.programs.values()):
                     if program.alive() and program not in services:
                         program.kill()
-        for client in self.clients:
-            if not client.running():
-                client.boot()
-                self.configure(client)
-        for node in self.nodes:
-            if not node.running():
-                self.joined.discard(node)
-        for node in self.nodes:
-            if node not in self.joined:
-                self.join(node)
+        self.each(self._restore_client, self.clients)
+        off = [node for node in self.nodes if node not in self.joined or not node.running()]
+        self.join(*off)
         if STAGES.index(self.needs.stage) >= 1:
             self.each(lambda node: self.wait_membership(node, self.nodes, 30))
         if self.needs.stage == "gfs2":
             for node in self.nodes:
                 node.run(f"mountpoint -q {MOUNT_POINT} && touch {MOUNT_POINT}/.harness && sync", timeout=30)
+
+    def _restore_client(self, client):
+        if client.up() and client.run("grep -q ' nfs4\\? ' /proc/mounts", check=False, timeout=10).rc == 0:
+            client.kill()  # its server may be gone: such a mount is not got rid of in any other way
+        if not client.running():
+            client.boot()
+            self.configure(client)
 
     # --- after a failure ---
 

@@ -1,8 +1,10 @@
 """Finds scenarios, boots what they need, runs them, tells how it went."""
 
 import ast
+import functools
 import importlib.util
 import itertools
+import os
 import re
 import shutil
 import signal
@@ -44,6 +46,7 @@ class Scenario:
     needs: Needs
     limit_s: float
     tolerates: re.Pattern | None  # kernel complaints that are this scenario's point
+    fresh: bool  # a cluster of its own, for what heal() cannot undo
 
 
 def names():
@@ -55,7 +58,8 @@ def description(name):
     return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def load(name):
+@functools.cache
+def load_module(name):
     path = SCENARIO_DIR / f"{name.replace('-', '_')}.py"
     if not path.exists():
         raise SystemExit(f"no scenario {name} (tests/vm/run --list)")
@@ -64,11 +68,19 @@ def load(name):
     specification = importlib.util.spec_from_file_location(f"scenario_{path.stem}", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
+    return module
+
+
+def load(name):
+    module = load_module(name)
     needs = Needs(
         nodes=getattr(module, "NODES", 2), clients=getattr(module, "CLIENTS", 1), **getattr(module, "CLUSTER", {})
     )
     tolerates = getattr(module, "TOLERATES", None)
-    return Scenario(name, module, needs, getattr(module, "LIMIT_S", LIMIT_S), re.compile(tolerates) if tolerates else None)
+    return Scenario(
+        name, module, needs, getattr(module, "LIMIT_S", LIMIT_S), re.compile(tolerates) if tolerates else None,
+        getattr(module, "FRESH", False),
+    )  # fmt: skip
 
 
 def ci_list():
@@ -76,7 +88,16 @@ def ci_list():
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
 
 
+def together(scenarios):
+    """The same scenarios, those with equal needs side by side: each boot costs half a minute."""
+    order = list(dict.fromkeys(scenario.needs for scenario in scenarios))
+    return sorted(scenarios, key=lambda scenario: order.index(scenario.needs))
+
+
 def check_programs():
+    if os.geteuid() != 0:
+        raise SystemExit("must be root: network namespaces, mkfs, 9p of the whole root")
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing:
         packages = " ".join((image.VM_DIR / "packages").read_text().split())
@@ -99,7 +120,11 @@ def run(scenarios, options, *, keep=False, bare=None):
                 cluster = None
                 if session.vms:
                     session.end_vms()
+                group = list(group)
                 for scenario in group:
+                    if cluster and scenario.fresh and scenario is not group[0]:
+                        session.end_vms()
+                        cluster = None
                     if cluster is None:
                         cluster = boot(session, needs)
                     result = "failed" if cluster is None else run_one(session, cluster, scenario)
@@ -110,7 +135,7 @@ def run(scenarios, options, *, keep=False, bare=None):
                             raise _Kept
                         session.end_vms()
                         cluster = None
-                    elif not restore(session, cluster):
+                    elif scenario is not group[-1] and (scenario.fresh or not restore(session, cluster, scenario)):
                         session.end_vms()
                         cluster = None
             if keep:
@@ -161,7 +186,7 @@ def run_one(session, cluster, scenario):
     print(f"{scenario.name}: {description(scenario.name)}", flush=True)
     cluster.step_start = start = time.monotonic()
     session.journal.log(f"scenario {scenario.name} begins")
-    signal.setitimer(signal.ITIMER_REAL, errors.stretch(scenario.limit_s))
+    signal.setitimer(signal.ITIMER_REAL, errors.stretch(scenario.limit_s), 10)  # again, should a scenario swallow it
     result, why = "passed", ""
     try:
         scenario.module.run(cluster)
@@ -181,10 +206,12 @@ def run_one(session, cluster, scenario):
     return result
 
 
-def restore(session, cluster):
+def restore(session, cluster, scenario):
     """Whether the cluster is fit for the next scenario."""
     start = time.monotonic()
     try:
+        if hasattr(scenario.module, "cleanup"):
+            scenario.module.cleanup(cluster)
         cluster.heal()
         session.journal.log(f"restored in {time.monotonic() - start:.1f} s")
         return True
@@ -210,6 +237,7 @@ def kernel_complaints(session, since, tolerated):
 
 def after_failure(session, cluster, since):
     """Collects what there is and prints the end of the merged timeline."""
+    time.sleep(0.5)  # a VM that has just died is gone by then
     if cluster:
         for line in cluster.collect():
             session.journal.log(line)

@@ -18,6 +18,7 @@ from .timeline import Clock
 from .waiting import wait
 
 BOOT_DEADLINE_S = 120.0
+CONSOLE_LINES = 40
 
 
 class Result(NamedTuple):
@@ -157,7 +158,11 @@ class VM:
             return False
         if self.process.poll() is None:
             return True
-        self.journal.log(f"{self.name}: qemu ended by itself ({self.process.returncode})")
+        # With -no-reboot that is what a panic or a reboot of the guest looks like; only the console has its reason.
+        self.journal.log(f"{self.name}: qemu ended by itself ({self.process.returncode}); its console's last lines:")
+        console = (self.boot_dir / "console.log").read_text(errors="replace")
+        for line in console.splitlines()[-CONSOLE_LINES:]:
+            self.journal.log(f"{self.name} console: {line}")
         self._off()
         return False
 
@@ -185,7 +190,7 @@ class VM:
         timeout = stretch(timeout)
         reply = self.channel.request("run", timeout, cmd=cmd, timeout=timeout, stdin=stdin)
         if reply["timed_out"]:
-            raise TimedOut(f"{self.name}: '{cmd}' still ran after {timeout:g} s; it had said: {reply['out']}{reply['err']}")
+            raise TimedOut(f"{self.name}: '{cmd}' still ran after {timeout:g} s; it had said: {(reply['out'] + reply['err']).strip()}")
         result = Result(reply["rc"], reply["out"], reply["err"])
         if check and result.rc:
             raise CommandFailed(self.name, cmd, result)

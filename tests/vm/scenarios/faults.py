@@ -1,4 +1,4 @@
-"""The harness's own faults on three nodes: pause, cut cable, partition; fencing that fails, is slow, is held."""
+"""The harness's own faults on three nodes: pause, cut cable, partition, cold start; fencing that fails, is held."""
 
 import time
 
@@ -49,10 +49,20 @@ def run(cluster):
 
     # A partition on the bridge: the minority side is fenced by the majority.
     parted = time.monotonic()
-    cluster.session.net.partition(["node1"], ["node2", "node3"])
+    cluster.net.partition(["node1"], ["node2", "node3"])
     cluster.fence.wait(node1, since=parted)
-    cluster.session.net.heal()
+    cluster.net.heal()
     cluster.join(node1)
     lock = Locker(node1, "/srv/data/last", "last")
     lock.lock()
+    assert cluster.logged(node1, "last", "#1 lock granted"), "the timeline has no line of the locker"
     cluster.step("node1 was partitioned, fenced, and is back; its locks work")
+
+    # Everything loses power. The nodes' own disks and the shared one keep what was synced.
+    node1.run("echo own > /var/lib/graced/kept && sync -f /var/lib/graced/kept")
+    for node in cluster.nodes:
+        node.kill()
+    cluster.join(*cluster.nodes)
+    assert node1.run("cat /var/lib/graced/kept").out == "own\n"
+    assert Locker(node2, "/srv/data/last", "cold").try_lock()
+    cluster.step("the whole cluster lost power and is back")
