@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# Sourced by tests/demo and tests/all: installs the Debian packages that lists name and that are
-# missing, without a question, and without starting or enabling any of their services.
+# Sourced by tests/demo and tests/all: what a fresh Debian 12 lacks. Packages, the build, the modules.
+#
+# Packages are installed without a question, and none of their services is started or enabled.
 #
 # Bad scenario: on a machine that is no cluster node, the installation of corosync starts it with
 # Debian's example configuration, and at each boot again; that of nfs-kernel-server starts an NFS
@@ -10,7 +11,7 @@
 # a policy-rc.d that was there before, is left as it is.
 
 policy_file=/usr/sbin/policy-rc.d
-policy_mark='# made by graced/tests/packages.sh for as long as apt runs'
+policy_mark='# made by graced/tests/prepare.sh for as long as apt runs'
 services_of() { # what each package would start; only these are disabled, not those of dependencies
     case $1 in
     corosync) echo corosync.service ;;
@@ -75,7 +76,7 @@ install_packages() { # LIST...
 }
 
 # What a build needs: configure if that was never done, then build. Progress is ninja's own.
-build_dev() { # in the checkout
+build_dev() { # [TARGET…]; in the checkout
     : "${GRACED_BUILD:=$PWD/build}"
     export GRACED_BUILD
     local log=$GRACED_BUILD/configure.log
@@ -84,5 +85,21 @@ build_dev() { # in the checkout
         tail -n 20 "$log" >&2
         return 1
     fi
-    cmake --build "$GRACED_BUILD" --parallel "${GRACED_JOBS:-$(nproc)}" </dev/null
+    cmake --build "$GRACED_BUILD" --parallel "${GRACED_JOBS:-$(nproc)}" ${1:+--target "$@"} </dev/null
+}
+
+# For the newest 6.1 kernel that has headers here: the one that tests/vm boots.
+build_modules() {
+    local kernel makefile
+    kernel=$(printf '%s\n' /lib/modules/6.1.*/build/Makefile | sort -V | tail -n 1)
+    kernel=${kernel#/lib/modules/} kernel=${kernel%/build/Makefile}
+    if [ ! -e "/lib/modules/$kernel/build/Makefile" ]; then
+        echo "no headers of a 6.1 kernel in /lib/modules: apt-get install linux-headers-amd64"
+        return 1
+    fi
+    for makefile in lockd-shim/Makefile gfs2-hooks/gate/Makefile; do
+        [ -e "$makefile" ] || continue
+        echo "building $(dirname "$makefile") for $kernel"
+        make -s -C "$(dirname "$makefile")" KVER="$kernel" </dev/null || return 1
+    done
 }
