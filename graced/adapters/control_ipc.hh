@@ -33,6 +33,8 @@ struct control_peer {
     pid_t pid = 0;
 };
 
+struct control_connection;
+
 // A request that waits for its answer. Copies mean the same request. It may outlive connection and
 // server: then its methods do nothing.
 class reply_handle {
@@ -50,8 +52,9 @@ public:
 
 private:
     friend class control_server;
-    struct state;
-    std::weak_ptr<state> state_;
+    friend struct control_connection;
+    struct asked; // what is known of the request
+    std::weak_ptr<asked> state_;
     std::uint64_t id_ = 0;
 };
 
@@ -88,6 +91,8 @@ public:
     [[nodiscard]] std::size_t connections() const;
 
 private:
+    friend class reply_handle;
+    friend struct control_connection;
     struct impl;
     explicit control_server(std::unique_ptr<impl>);
     std::unique_ptr<impl> impl_;

@@ -5,3 +5,8 @@ target_compile_definitions(config_file_test PRIVATE
   GRACED_EXAMPLE_CONF="${PROJECT_SOURCE_DIR}/systemd/graced.conf")
 target_link_libraries(config_file_test PRIVATE graced_config graced_flags doctest::doctest)
 add_test(NAME config_file COMMAND config_file_test)
+
+add_executable(control_ipc_test unit/control_ipc_test.cc)
+target_link_libraries(control_ipc_test PRIVATE graced_control graced_control_client graced_notify
+                      graced_flags doctest::doctest)
+add_test(NAME control_ipc COMMAND control_ipc_test)
