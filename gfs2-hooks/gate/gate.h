@@ -33,6 +33,7 @@ int gate_original(struct gate_hook *hook, struct file *file, int cmd,
 		  struct file_lock *fl);
 int gate_hook_set(struct gate_hook *hook);
 void gate_hook_remove(struct gate_hook *hook);
+void gate_hook_free(struct gate_hook *hook);
 
 /* gate.c: the replacements of gfs2_lock() and gfs2_flock() */
 

@@ -18,6 +18,8 @@
  *   The callbacks call nothing that they are attached to.
  * - A hook with an empty filter is attached to every function of the kernel:
  *   never register one whose filter could not be set.
+ * - ftrace_free_filter() of 6.1 leaves pointers to what it freed: an ftrace_ops
+ *   is good for nothing afterwards.  In between, a filter is emptied only.
  */
 
 #include <linux/errno.h>
@@ -77,7 +79,7 @@ int gate_hook_set(struct gate_hook *hook)
 		return ret == -EINVAL ? -ENOENT : ret;
 	ret = register_ftrace_function(&hook->ops);
 	if (ret) {
-		ftrace_free_filter(&hook->ops);
+		ftrace_set_filter(&hook->ops, NULL, 0, 1);
 		return ret;
 	}
 	hook->active = true;
@@ -89,6 +91,13 @@ void gate_hook_remove(struct gate_hook *hook)
 	if (!hook->active)
 		return;
 	unregister_ftrace_function(&hook->ops);
-	ftrace_free_filter(&hook->ops);
+	ftrace_set_filter(&hook->ops, NULL, 0, 1);
 	hook->active = false;
+}
+
+/* For good. */
+void gate_hook_free(struct gate_hook *hook)
+{
+	gate_hook_remove(hook);
+	ftrace_free_filter(&hook->ops);
 }

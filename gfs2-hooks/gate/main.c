@@ -191,6 +191,8 @@ static void __exit gate_exit(void)
 		remove_hook(hooks[i]);
 	mutex_unlock(&hooks_mutex);
 	unregister_module_notifier(&module_notifier);
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		gate_hook_free(hooks[i]);
 	synchronize_rcu_tasks();
 }
 
