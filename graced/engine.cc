@@ -5,14 +5,16 @@ namespace grace {
 
 void engine::take(any_input in) {
     waiting_.push_back(std::move(in));
-    if (busy_) return;
+    if (busy_)
+        return;
     busy_ = true;
     while (!waiting_.empty()) {
         any_input next = std::move(waiting_.front());
         waiting_.pop_front();
         machine_.step(now_(), next);
         output effects = machine_.take_output();
-        for (any_effect& e : effects) perform(e);
+        for (any_effect& e : effects)
+            perform(e);
     }
     busy_ = false;
     arm_(machine_.deadline());
@@ -43,6 +45,8 @@ struct performer {
 };
 } // namespace
 
-void engine::perform(any_effect& e) { std::visit(performer{ports_}, e); }
+void engine::perform(any_effect& e) {
+    std::visit(performer{ports_}, e);
+}
 
 } // namespace grace

@@ -25,13 +25,15 @@ struct ports {
 
 class engine {
 public:
-    using clock = std::function<instant()>;      // CLOCK_BOOTTIME, ns
+    using clock = std::function<instant()>;         // CLOCK_BOOTTIME, ns
     using arm_timer = std::function<void(instant)>; // call tick() then; 0: never
 
     engine(ports p, clock now, arm_timer arm, parameters params,
            std::optional<stored_state> database)
-        : ports_(p), now_(std::move(now)), arm_(std::move(arm)),
-          machine_(std::move(params), std::move(database)) {}
+        : ports_(p)
+        , now_(std::move(now))
+        , arm_(std::move(arm))
+        , machine_(std::move(params), std::move(database)) {}
 
     // An input may come from within an effect (a port that answers at once): it waits its turn.
     void take(any_input in);

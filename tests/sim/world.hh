@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <queue>
+#include <random>
 #include <stdexcept>
 
 namespace grace::sim {
@@ -38,7 +39,9 @@ class node : public group_port,
              public news_port,
              public fence_port {
 public:
-    node(world& w, node_id i) : id(i), world_(w) {}
+    node(world& w, node_id i)
+        : id(i)
+        , world_(w) {}
 
     const node_id id;
     bool powered = false;
@@ -48,13 +51,14 @@ public:
     sim::kernel kern;
     stored_state disk;
     bool has_disk = false;
-    std::map<std::string, start_count> running; // servers whose nfsd runs here
+    std::map<std::string, start_count> running;                 // servers whose nfsd runs here
     std::map<std::string, std::vector<std::string>> nfsd_lists; // who may reclaim, as nfsd was told
     std::map<std::uint64_t, upcall_status> upcalls;
     std::map<std::uint64_t, std::pair<request_status, std::string>> answers;
     std::vector<std::string> news;
     std::map<std::uint64_t, std::string> grace_starts; // tickets that wait, by server
     bool verbose = false;
+    std::map<unsigned, instant> last; // by channel: when the last event on it arrives
 
     const fsm& machine() const { return daemon->machine(); }
     void take(any_input in);
@@ -83,7 +87,23 @@ private:
 
 class world {
 public:
-    explicit world(unsigned nodes);
+    explicit world(unsigned nodes, std::uint64_t seed = 1);
+
+    std::mt19937_64 random;
+    duration jitter = 0; // every hop takes up to this much longer
+    std::uint64_t draw(std::uint64_t n) { return random() % n; } // 0 .. n-1
+    duration hop();
+    // The delay of the next event on one of a node's channels: never before an earlier one.
+    enum channel : unsigned {
+        from_group,
+        from_quorum,
+        to_group,
+        lock_calls,
+        lock_events,
+        kernel_acks,
+        disk
+    };
+    duration next(node&, channel);
 
     parameters defaults;
     instant now = seconds(1);
@@ -91,6 +111,7 @@ public:
     embedded_lock_table locks;
     instant token = seconds(1); // silent death to confchg
     std::vector<std::string> violations;
+    std::function<void(node_id)> noticed; // the others have dropped a dead node
 
     node& operator[](unsigned id) { return *nodes.at(node_id{id}); }
 
@@ -112,8 +133,11 @@ public:
     void nfsd_start(unsigned id, const std::string& server);
     ticket create(unsigned id, const std::string& server, const std::string& client);
 
+    // The next input of the group for this node.
+    void deliver(node&, std::function<void()>);
     void pump_locks();
     std::uint64_t component(node_id) const;
+    std::set<node_id> ring_of(node_id) const; // nodes that it sees
     void order(node_id from, bytes message);
     void check();
 
@@ -122,9 +146,7 @@ private:
         instant at;
         std::uint64_t age;
         std::function<void()> run;
-        bool operator<(const event& o) const {
-            return std::tie(at, age) > std::tie(o.at, o.age);
-        }
+        bool operator<(const event& o) const { return std::tie(at, age) > std::tie(o.at, o.age); }
     };
     struct ring_state {
         std::uint64_t seq = 0;
@@ -136,6 +158,8 @@ private:
     void reform(const std::set<node_id>& ring, std::map<node_id, input::left_reason> why);
     void announce_ring(std::uint64_t component);
     void arm(node&, instant);
+    void notice_death(node_id);
+    void trip(const std::set<node_id>& ring); // dlm_ls_stop on each of them
 
     std::priority_queue<event> events_;
     std::uint64_t age_ = 0;

@@ -10,7 +10,8 @@ using namespace grace;
 namespace {
 std::vector<any_message> examples() {
     return {
-        msg::hello{3, "node1", true, milliseconds(900), true, 7, epoch{5}, position{99}, {"vs1", "vs2"}},
+        msg::hello{
+            3, "node1", true, milliseconds(900), true, 7, epoch{5}, position{99}, {"vs1", "vs2"}},
         msg::snapshot{node_id{2}, 3, 1, 4, {1, 2, 3}},
         msg::start{"vs1", true},
         msg::released{"vs1"},
@@ -21,7 +22,9 @@ std::vector<any_message> examples() {
         msg::purge{epoch{5}, start_count{4}},
         msg::lift{epoch{5}, start_count{4}},
         msg::lift_request{"vs1", start_count{4}},
-        msg::records{1, {{false, "vs1", std::string("a\0b", 3), std::string(32, 'h')}, {true, "vs1", "c", ""}}},
+        msg::records{
+            1,
+            {{false, "vs1", std::string("a\0b", 3), std::string(32, 'h')}, {true, "vs1", "c", ""}}},
         msg::durable{position{100}},
         msg::heartbeat{-5, {{node_id{2}, 77}}},
         msg::barrier{9},
@@ -50,7 +53,9 @@ TEST_CASE("no prefix of a message is a message, and no message with a tail") {
 }
 
 TEST_CASE("limits: names that are empty or too long, counts that lie") {
-    auto refused = [](any_message m) { return !wire::decode(wire::encode({{}, {}, std::move(m)})); };
+    auto refused = [](any_message m) {
+        return !wire::decode(wire::encode({{}, {}, std::move(m)}));
+    };
     CHECK(refused(msg::start{"", false}));
     CHECK(refused(msg::start{std::string(65, 'x'), false}));
     CHECK_FALSE(refused(msg::start{std::string(64, 'x'), false}));
@@ -66,8 +71,10 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
     s.view = {incarnation{1}, 5};
     s.current = epoch{8};
     s.recovery = epoch{7};
-    s.nodes[node_id{1}] = {"node1", true, true, true, false, incarnation{9}, 2, 1, epoch{8}, position{3}, 5};
-    s.servers["vs1"] = {node_id{1}, true, true, start_count{3}, {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+    s.nodes[node_id{1}] = {"node1", true, true,     true,        false, incarnation{9},
+                           2,       1,    epoch{8}, position{3}, 5};
+    s.servers["vs1"] = {
+        node_id{1}, true, true, start_count{3}, {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
     auto bytes = wire::encode_state(s);
     auto back = wire::decode_state(bytes);
     REQUIRE(back);

@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "graced/daemon.hh"
+
+#include "graced/status.hh"
+
+#include <csignal>
+#include <ctime>
+#include <random>
+#include <spawn.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace grace {
+namespace {
+
+instant boottime() {
+    timespec t{};
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return seconds(t.tv_sec) + t.tv_nsec;
+}
+
+std::uint64_t random_number() {
+    std::random_device r;
+    std::uint64_t n = (std::uint64_t{r()} << 32) | r();
+    return n ? n : 1;
+}
+
+// gate = none: a node without GFS2. Nothing to close; nfsd alone is served.
+class absent_kernel final : public kernel_port {
+public:
+    explicit absent_kernel(std::function<void(std::uint64_t)> acked)
+        : acked_(std::move(acked)) {}
+    void close_gate(epoch, std::uint64_t order) override { acked_(order); }
+    void open_gate(epoch, std::uint64_t, std::uint64_t order) override { acked_(order); }
+    void set_reclaim(const std::string&, epoch, bool, std::uint64_t order) override {
+        acked_(order);
+    }
+    void extend_permit(instant) override {}
+    void end_nfsd_grace(const std::string&) override {}
+
+private:
+    std::function<void(std::uint64_t)> acked_;
+};
+
+} // namespace
+
+daemon::daemon(config c)
+    : config_(std::move(c))
+    , loop_(qb_loop_create()) {}
+
+daemon::~daemon() {
+    // Adapters go before the loop that they are registered with.
+    engine_.reset();
+    control_.reset();
+    notify_.reset();
+    tracker_.reset();
+    locks_.reset();
+    shim_.reset();
+    embedded_.reset();
+    corosync_.reset();
+    store_.reset();
+    qb_loop_destroy(loop_);
+}
+
+std::optional<fatal> daemon::make_group(parameters& p) {
+    if (config_.graced.state == daemon_state::single) {
+        p.self = node_id{1};
+        p.name = config_.graced.name.empty() ? "localhost" : config_.graced.name;
+        local_ = std::make_unique<local_group>(loop_, p.self,
+                                               [this](any_input i) { take(std::move(i)); });
+        p.permit_ttl = seconds(2);
+        p.heartbeat_interval = milliseconds(400);
+        return {};
+    }
+    auto group = corosync_group::connect(loop_);
+    if (!group)
+        return fatal{exit_code::unavailable, group.error().message};
+    corosync_ = std::move(*group);
+    const corosync_facts& f = corosync_->facts();
+    p.self = f.self;
+    p.name = config_.graced.name.empty() ? f.name : config_.graced.name;
+    for (const std::string& w : f.warnings)
+        warnings_.push_back(w);
+
+    // The permit must have run out before the others can have dropped this node: they do that no
+    // earlier than the token timeout after they last heard of it.
+    if (f.token_ms == 0)
+        return fatal{exit_code::unavailable, "corosync does not say its running token timeout "
+                                             "(cmap runtime.config.totem.token); graced needs "
+                                             "corosync 3.0 or newer"};
+    const auto token = std::chrono::milliseconds(f.token_ms);
+    const auto ttl = config_.permit.ttl.value_or(token * 8 / 10);
+    const auto beat = config_.permit.heartbeat.value_or(ttl / 6);
+    if (ttl >= token)
+        return fatal{exit_code::config,
+                     "permit.ttl is " + std::to_string(ttl.count()) +
+                         " ms, but corosync's running token timeout is " +
+                         std::to_string(token.count()) +
+                         " ms: a gate could still be open when the others have dropped this node. "
+                         "Lower permit.ttl (or leave it at auto), or raise totem.token"};
+    if (beat * 2 > ttl)
+        return fatal{exit_code::config, "permit.heartbeat is " + std::to_string(beat.count()) +
+                                            " ms, more than half of the permit's " +
+                                            std::to_string(ttl.count()) +
+                                            " ms: gates would close whenever a message is late"};
+    p.permit_ttl = milliseconds(ttl.count());
+    p.heartbeat_interval = milliseconds(beat.count());
+    return {};
+}
+
+std::optional<fatal> daemon::make_kernel() {
+    auto sink = [this](any_input i) { take(std::move(i)); };
+    switch (config_.gate.backend) {
+    case gate_backend::module:
+        shim_ = std::make_unique<shim_netlink>(loop_, sink);
+        break;
+    case gate_backend::embedded:
+        embedded_ = std::make_unique<embedded_kernel>(loop_, sink, config_.gate.socket);
+        warnings_.push_back("the gate is an embedded stand-in: it blocks NO program and NO NFS "
+                            "client; for tests only (gate.backend)");
+        break;
+    case gate_backend::none:
+        no_kernel_ = std::make_unique<absent_kernel>(
+            [this](std::uint64_t order) { take(input::kernel_acked{order}); });
+        warnings_.push_back("this node has no gate (gate.backend = none): it must not mount the "
+                            "cluster's GFS2, and all nodes must name it in nodes_without_gfs2");
+        break;
+    }
+    return {};
+}
+
+std::optional<fatal> daemon::start() {
+    for (const std::string& w : config_.warnings)
+        spdlog::warn("{}", w);
+
+    auto registry = instance_registry::open(config_.graced.runtime_dir + "/servers");
+    if (!registry)
+        return fatal{exit_code::config, registry.error().message};
+    instances_ = std::move(*registry);
+
+    store_options so;
+    so.path = config_.store.path;
+    auto opened = sqlite_store::open_and_load(so);
+    if (!opened)
+        return fatal{static_cast<exit_code>(sqlite_store::exit_code(opened.error())),
+                     opened.error().message};
+    store_ = std::move(opened->store);
+    for (const std::string& w : opened->warnings)
+        spdlog::warn("{}", w);
+
+    parameters p;
+    p.life = incarnation{random_number()};
+    p.grace_period = seconds(config_.grace.period.count());
+    p.orphan_timeout = seconds(config_.grace.orphan_timeout.count());
+    p.daemon_timeout = seconds(config_.grace.daemon_timeout.count());
+    p.grace_start_hold = seconds(config_.grace.grace_start_hold.count());
+    p.kernel_expected = config_.gate.backend != gate_backend::none;
+    for (std::uint32_t n : config_.grace.nodes_without_gfs2)
+        p.nodes_without_gfs2.insert(node_id{n});
+    if (auto f = make_group(p))
+        return f;
+
+    tracker_ = std::make_unique<cld_tracker>(
+        loop_, [this](any_input i) { take(std::move(i)); },
+        cld_tracker::options{config_.graced.runtime_dir});
+    if (config_.gate.backend != gate_backend::embedded)
+        if (auto r = tracker_->check_no_other_tracker(); !r)
+            return fatal{exit_code::config, r.error().message};
+
+    if (config_.graced.state == daemon_state::cluster) {
+        lock_client_config lc;
+        lc.socket_path = config_.locks.socket;
+        lc.node = p.self;
+        lc.keeper_command = config_.locks.keeper;
+        if (config_.locks.backend == lock_backend::embedded)
+            warnings_.push_back("the lock table is an embedded stand-in for the DLM: it protects "
+                                "nothing beyond this machine; for tests only (locks.backend)");
+        locks_ =
+            std::make_unique<lock_client>(loop_, lc, [this](any_input i) { take(std::move(i)); });
+    }
+    if (auto f = make_kernel())
+        return f;
+
+    lock_port& locks = locks_ ? static_cast<lock_port&>(*locks_) : *local_;
+    group_port& group = corosync_ ? static_cast<group_port&>(*corosync_) : *local_;
+    kernel_port& kernel = shim_       ? static_cast<kernel_port&>(*shim_)
+                          : embedded_ ? static_cast<kernel_port&>(*embedded_)
+                                      : *no_kernel_;
+    std::optional<stored_state> database;
+    if (!opened->created)
+        database = std::move(opened->state);
+    engine_ = std::make_unique<engine>(
+        ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
+        [this](instant t) { arm(t); }, p, std::move(database));
+
+    control_options co;
+    co.name = config_.graced.ipc_name;
+    auto control = control_server::create(
+        loop_, co,
+        [this](const nlohmann::json& r, const control_peer& peer, reply_handle h) {
+            on_request(r, peer, h);
+        },
+        [this](std::uint64_t id) {
+            asked_.erase(id);
+            progress_.erase(id);
+            take(input::forget{ticket{id}});
+        });
+    if (!control)
+        return fatal{exit_code::busy, control.error().message};
+    control_ = std::move(*control);
+
+    for (const std::string& w : warnings_)
+        spdlog::warn("{}", w);
+    for (const auto& [name, i] : instances_->all())
+        adopt(name, i);
+    if (auto r = store_->start(loop_, [this](any_input i) { take(std::move(i)); }); !r)
+        return fatal{exit_code::io, r.error().message};
+    if (shim_)
+        if (auto r = shim_->start(); !r)
+            return fatal{exit_code::unavailable, r.error().message};
+    if (embedded_)
+        if (auto r = embedded_->start(); !r)
+            return fatal{exit_code::config, r.error().message};
+    if (corosync_) {
+        auto r = corosync_->join(
+            config_.graced.group,
+            config_.locks.backend == lock_backend::dlm ? config_.cluster.dlm_group : std::string(),
+            [this](any_input i) { take(std::move(i)); },
+            [this](std::string why) {
+                die(exit_code::unavailable, why + "; the gate is closed. graced starts again when "
+                                                  "corosync runs (systemctl start corosync)");
+            });
+        if (!r)
+            return fatal{exit_code::unavailable, r.error().message};
+    } else {
+        local_->join();
+    }
+    notify_ = std::make_unique<notifier>(loop_);
+    qb_loop_signal_handle h{};
+    for (int s : {SIGTERM, SIGINT})
+        qb_loop_signal_add(
+            loop_, QB_LOOP_HIGH, s, this,
+            [](std::int32_t, void* d) -> std::int32_t {
+                static_cast<daemon*>(d)->die(exit_code::ok, "asked to stop");
+                return 0;
+            },
+            &h);
+    arm_second();
+    spdlog::info("graced {} on node {} (id {}), state {}", GRACED_VERSION, p.name, p.self.value,
+                 to_string(config_.graced.state));
+    return {};
+}
+
+exit_code daemon::run() {
+    if (!exit_)
+        qb_loop_run(loop_);
+    if (notify_)
+        notify_->stopping("stopping");
+    return exit_.value_or(exit_code::ok);
+}
+
+// The end closes the netlink socket, and with it the gate; the keeper goes on with CW and alive.
+void daemon::die(exit_code code, const std::string& why) {
+    if (exit_)
+        return;
+    exit_ = code;
+    if (code == exit_code::ok)
+        spdlog::info("{}: the gate closes now", why);
+    else
+        spdlog::critical("{}", why);
+    qb_loop_stop(loop_);
+}
+
+void daemon::take(any_input in) {
+    if (!engine_ || exit_)
+        return;
+    if (auto* k = std::get_if<input::kernel_lost>(&in); k && !kernel_seen_)
+        return die(exit_code::unavailable, k->why);
+    if (std::holds_alternative<input::kernel_attached>(in))
+        kernel_seen_ = true;
+    if (auto* f = std::get_if<input::store_failed>(&in))
+        return die(exit_code::io, "the recovery database " + config_.store.path +
+                                      " cannot be written: " + f->why +
+                                      ". This node leaves the group with its gate closed, so that "
+                                      "the others go on; mend the disk, then start graced");
+    try {
+        engine_->take(std::move(in));
+    } catch (const std::exception& e) {
+        // Nothing that this process believes can be trusted any more. Its end closes the gate.
+        die(exit_code::software,
+            std::string(e.what()) + "; this is a bug in graced. The gate closes");
+        return;
+    }
+    after_inputs();
+}
+
+void daemon::after_inputs() {
+    // What a successor has to know to adopt the servers.
+    for (const auto& [name, i] : engine_->machine().instances()) {
+        auto it = instances_->all().find(name);
+        if (it == instances_->all().end())
+            continue;
+        server_instance s = it->second;
+        s.running = i.running && !i.stopping;
+        s.answered = i.answered;
+        if (auto r = instances_->put(name, s); !r)
+            spdlog::error("{}", r.error().message);
+    }
+    if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
+        ready_ = true;
+        notify_->ready("gate attached and closed");
+    }
+}
+
+void daemon::arm(instant t) {
+    if (t == armed_)
+        return;
+    if (armed_ != 0)
+        qb_loop_timer_del(loop_, timer_);
+    armed_ = t;
+    if (t == 0)
+        return;
+    const instant now = boottime();
+    const auto wait = static_cast<std::uint64_t>(t > now ? t - now : 0);
+    qb_loop_timer_add(
+        loop_, QB_LOOP_HIGH, wait, this,
+        [](void* d) {
+            auto* self = static_cast<daemon*>(d);
+            self->armed_ = 0;
+            self->take(input::tick{});
+        },
+        &timer_);
+}
+
+void daemon::arm_second() {
+    qb_loop_timer_add(
+        loop_, QB_LOOP_LOW, 1'000'000'000, this,
+        [](void* d) {
+            auto* self = static_cast<daemon*>(d);
+            self->every_second();
+            self->arm_second();
+        },
+        &second_);
+}
+
+void daemon::every_second() {
+    std::erase_if(children_, [](int pid) {
+        int how = 0;
+        if (waitpid(pid, &how, WNOHANG) != pid)
+            return false;
+        if (how != 0)
+            spdlog::error("fence_command ended with status {}", how);
+        return true;
+    });
+    const fsm& f = engine_->machine();
+    std::string line = std::string("phase ") +
+                       (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
+                       std::to_string(f.replicated().current.value);
+    if (notify_)
+        notify_->status(line);
+    if (asked_.empty())
+        return;
+    std::string why;
+    for (const std::string& b : f.blocked_by())
+        why += (why.empty() ? "" : "; ") + b;
+    if (!why.empty())
+        line += ": " + why;
+    for (auto& [id, handle] : asked_) {
+        if (progress_[id] == line)
+            continue;
+        progress_[id] = line;
+        handle.progress(line);
+    }
+}
+
+// --- what the engine says to people ---
+
+void daemon::answer(ticket id, request_status status, const std::string& detail) {
+    auto it = asked_.find(id.value);
+    if (it == asked_.end())
+        return;
+    it->second.finish(control_answer(status, detail));
+    asked_.erase(it);
+    progress_.erase(id.value);
+}
+
+void daemon::tell(news_level level, const std::string& text) {
+    switch (level) {
+    case news_level::debug:
+        spdlog::debug("{}", text);
+        break;
+    case news_level::info:
+        spdlog::info("{}", text);
+        break;
+    case news_level::warning:
+        spdlog::warn("{}", text);
+        break;
+    case news_level::error:
+        spdlog::error("{}", text);
+        break;
+    }
+}
+
+void daemon::fence(node_id node, const std::string& why) {
+    spdlog::error("{}", why);
+    if (config_.cluster.fence_command.empty()) {
+        spdlog::error("node {} should be fenced, but [cluster] fence_command is empty: fence it by "
+                      "hand (stonith_admin --fence)",
+                      node.value);
+        return;
+    }
+    const std::string command = config_.cluster.fence_command + " \"$1\"";
+    const auto& nodes = engine_->machine().replicated().nodes;
+    auto n = nodes.find(node);
+    const std::string name =
+        n != nodes.end() && !n->second.name.empty() ? n->second.name : std::to_string(node.value);
+    const char* argv[] = {"/bin/sh", "-c", command.c_str(), "graced-fence", name.c_str(), nullptr};
+    pid_t pid = 0;
+    if (posix_spawn(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0)
+        children_.insert(pid);
+    else
+        spdlog::error("fence_command cannot be started: {}", command);
+}
+
+// --- control requests ---
+
+void daemon::adopt(const std::string& server, const server_instance& i) {
+    if (shim_)
+        shim_->set_namespace(server, i.netns, i.nfsd_fs);
+    tracker_->watch(server, i.pipe, i.cld_version);
+    if (i.running)
+        spdlog::info("server {} runs on this node: adopted", server);
+    take(input::instance_known{server, i.running, i.answered});
+}
+
+std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
+    for (const auto& [id, n] : engine_->machine().replicated().nodes)
+        if (n.name == name_or_id || std::to_string(id.value) == name_or_id)
+            return id;
+    return {};
+}
+
+nlohmann::json daemon::status() const {
+    status_context c;
+    c.now = boottime();
+    c.realtime_s = time(nullptr);
+    c.state = to_string(config_.graced.state);
+    c.lock_backend = locks_ ? (locks_->embedded() ? "embedded" : "dlm") : "none";
+    c.gate_backend = to_string(config_.gate.backend);
+    c.warnings = warnings_;
+    if (locks_ && locks_->frozen_for() > seconds(1))
+        c.warnings.push_back("the DLM lockspace has been frozen for " +
+                             std::to_string(locks_->frozen_for() / seconds(1)) +
+                             " s (a node died; fencing or recovery is under way)");
+    for (const auto& p : tracker_->status())
+        if (!p.trouble.empty() && p.connected != p.tracked)
+            c.warnings.push_back("server " + p.server + ": " + p.trouble);
+    return status_json(engine_->machine(), c);
+}
+
+void daemon::on_request(const nlohmann::json& r, const control_peer&, const reply_handle& h) {
+    const std::string verb = r.at("verb").get<std::string>();
+    auto server = [&] { return r.value("server", std::string()); };
+    auto ask = [&](any_input in) {
+        asked_[h.id()] = h;
+        take(std::move(in));
+    };
+    const ticket id{h.id()};
+
+    if (verb == "status")
+        return h.finish(status());
+    if (verb == "clients")
+        return h.finish(clients_json(engine_->machine(), server(), r.value("after_server", ""),
+                                     r.value("after_hex", ""), 10000));
+    if (verb == "start")
+        return ask(input::start{server(), id});
+    if (verb == "lift")
+        return ask(input::lift{server(), id});
+    if (verb == "wait") {
+        const std::string name = r.at("phase").get<std::string>();
+        for (phase p : {phase::normal, phase::entering, phase::reclaiming, phase::lifting})
+            if (name == to_string(p))
+                return ask(input::wait{p, id});
+        return h.fail("bad_request",
+                      "there is no phase '" + name + "': normal, entering, reclaiming or lifting");
+    }
+    if (verb == "fence-notify") {
+        const std::string name = r.at("node").get<std::string>();
+        auto node = find_node(name);
+        if (!node)
+            return h.fail(to_code(request_status::no_such_node),
+                          "no node '" + name + "' is known to graced");
+        return ask(input::fence_news{*node, id});
+    }
+    if (verb == "server-start")
+        return on_server_start(r, h);
+    if (verb == "server-running")
+        return on_server_running(r, h);
+    if (verb == "server-stop")
+        return ask(input::stop{server(), id});
+    if (verb == "server-released") {
+        tracker_->unwatch(server());
+        if (shim_)
+            shim_->forget(server());
+        instances_->remove(server());
+        return ask(input::released{server(), id});
+    }
+    h.fail("bad_request", "there is no request '" + verb + "' (is gracectl newer than graced?)");
+}
+
+void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
+    const std::string name = r.at("server").get<std::string>();
+    if (name.empty() || name.size() > max_server_name)
+        return h.fail("bad_request", "a server's name has 1 to 64 characters");
+    server_instance i;
+    i.netns = r.value("netns", "");
+    i.nfsd_fs = r.value("nfsd_fs", "");
+    i.pipe = r.value("pipe", "");
+    i.cld_version = r.value("cld_version", 2);
+    if (i.pipe.empty())
+        return h.fail("bad_request", "server-start needs the path of the server's cld pipe");
+    if (auto it = instances_->all().find(name);
+        it != instances_->all().end() && it->second.running) {
+        // Started twice: what runs stays as it is.
+        i.running = true;
+        i.answered = it->second.answered;
+    }
+    if (auto put = instances_->put(name, i); !put)
+        return h.fail("failed", put.error().message);
+    adopt(name, i);
+    asked_[h.id()] = h;
+    take(input::serve{name, ticket{h.id()}});
+}
+
+// nfsd runs untracked, without an error, if nobody polled its pipe in time: its clients would not
+// be on record and would lose their locks at the next failover.
+void daemon::on_server_running(const nlohmann::json& r, const reply_handle& h) {
+    const std::string name = r.at("server").get<std::string>();
+    if (!instances_->all().contains(name))
+        return h.fail(to_code(request_status::no_such_server),
+                      "server " + name + " was not announced with server-start");
+    if (!tracker_->tracked(name))
+        return h.fail("failed", "nfsd of server " + name +
+                                    " does not use graced as its client tracker: its clients would "
+                                    "lose their locks at the next failover. Stop it and start it "
+                                    "again with graced-server; see dmesg");
+    h.finish(nlohmann::json::object());
+}
+
+} // namespace grace
