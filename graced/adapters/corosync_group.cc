@@ -18,11 +18,13 @@ constexpr std::uint64_t retry_ns = 2'000'000;
 constexpr int connect_tries = 50; // CS_ERR_TRY_AGAIN for five seconds: corosync is starting
 
 // corosync's services answer TRY_AGAIN while they start.
-template <typename F> cs_error_t patiently(F call) {
+template <typename F>
+cs_error_t patiently(F call) {
     cs_error_t e = CS_OK;
     for (int i = 0; i < connect_tries; ++i) {
         e = call();
-        if (e != CS_ERR_TRY_AGAIN) break;
+        if (e != CS_ERR_TRY_AGAIN)
+            break;
         usleep(100'000);
     }
     return e;
@@ -47,18 +49,25 @@ struct corosync_group::impl {
     bool retry_armed = false;
 
     ~impl() {
-        if (retry_armed) qb_loop_timer_del(loop, retry);
+        if (retry_armed)
+            qb_loop_timer_del(loop, retry);
         if (joined) {
-            if (cpg_fd >= 0) qb_loop_poll_del(loop, cpg_fd);
-            if (quorum_fd >= 0) qb_loop_poll_del(loop, quorum_fd);
+            if (cpg_fd >= 0)
+                qb_loop_poll_del(loop, cpg_fd);
+            if (quorum_fd >= 0)
+                qb_loop_poll_del(loop, quorum_fd);
         }
-        if (votes) votequorum_finalize(votes);
-        if (quorum) quorum_finalize(quorum);
-        if (cpg) cpg_finalize(cpg);
+        if (votes)
+            votequorum_finalize(votes);
+        if (quorum)
+            quorum_finalize(quorum);
+        if (cpg)
+            cpg_finalize(cpg);
     }
 
     void lose(const char* what, cs_error_t e) {
-        if (!on_lost) return;
+        if (!on_lost)
+            return;
         auto f = std::move(on_lost);
         on_lost = nullptr;
         f(std::string(what) + ": " + cs_strerror(e));
@@ -70,16 +79,18 @@ struct corosync_group::impl {
             cs_error_t e = cpg_mcast_joined(cpg, CPG_TYPE_AGREED, &v, 1);
             if (e == CS_ERR_TRY_AGAIN) {
                 if (!retry_armed)
-                    retry_armed = qb_loop_timer_add(loop, QB_LOOP_HIGH, retry_ns, this,
-                                                    [](void* p) {
-                                                        auto* self = static_cast<impl*>(p);
-                                                        self->retry_armed = false;
-                                                        self->flush();
-                                                    },
-                                                    &retry) == 0;
+                    retry_armed = qb_loop_timer_add(
+                                      loop, QB_LOOP_HIGH, retry_ns, this,
+                                      [](void* p) {
+                                          auto* self = static_cast<impl*>(p);
+                                          self->retry_armed = false;
+                                          self->flush();
+                                      },
+                                      &retry) == 0;
                 return;
             }
-            if (e != CS_OK) return lose("corosync does not take messages any more", e);
+            if (e != CS_OK)
+                return lose("corosync does not take messages any more", e);
             queue_bytes -= queue.front().size();
             queue.pop_front();
         }
@@ -97,7 +108,8 @@ struct corosync_group::impl {
             }
             q.votes[node_id{id}] = n;
         }
-        if (q.expected == 0) q.expected = static_cast<std::uint32_t>(q.votes.size());
+        if (q.expected == 0)
+            q.expected = static_cast<std::uint32_t>(q.votes.size());
         out(std::move(q));
     }
 };
@@ -115,8 +127,10 @@ void on_confchg(cpg_handle_t h, const cpg_name*, const cpg_address* members, std
                 const cpg_address* left, std::size_t n_left, const cpg_address* joined,
                 std::size_t n_joined) {
     input::confchg c;
-    for (const cpg_address& a : std::span(members, n_members)) c.members.push_back(node_id{a.nodeid});
-    for (const cpg_address& a : std::span(joined, n_joined)) c.joined.push_back(node_id{a.nodeid});
+    for (const cpg_address& a : std::span(members, n_members))
+        c.members.push_back(node_id{a.nodeid});
+    for (const cpg_address& a : std::span(joined, n_joined))
+        c.joined.push_back(node_id{a.nodeid});
     for (const cpg_address& a : std::span(left, n_left))
         c.left.push_back({node_id{a.nodeid}, a.reason == CPG_REASON_NODEDOWN
                                                  ? input::left_reason::node
@@ -145,14 +159,16 @@ void on_quorum_notification(quorum_handle_t h, std::uint32_t quorate, std::uint6
                             std::uint32_t n, std::uint32_t* list) {
     const void* p = nullptr;
     quorum_context_get(h, &p);
-    auto* f = static_cast<std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)>*>(
-        const_cast<void*>(p));
+    auto* f =
+        static_cast<std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)>*>(
+            const_cast<void*>(p));
     (*f)(quorate != 0, ring, std::span<const std::uint32_t>(list, n));
 }
 
 std::string cmap_string(cmap_handle_t c, const std::string& key) {
     char* v = nullptr;
-    if (cmap_get_string(c, key.c_str(), &v) != CS_OK) return {};
+    if (cmap_get_string(c, key.c_str(), &v) != CS_OK)
+        return {};
     std::string s(v);
     free(v);
     return s;
@@ -181,10 +197,12 @@ result<corosync_facts> read_facts(std::uint32_t self) {
         gethostname(host, sizeof host - 1);
         f.name = host;
     }
-    if (cmap_get_uint32(c, "runtime.config.totem.token", &f.token_ms) != CS_OK) f.token_ms = 0;
+    if (cmap_get_uint32(c, "runtime.config.totem.token", &f.token_ms) != CS_OK)
+        f.token_ms = 0;
     if (cmap_flag(c, "quorum.two_node") && !cmap_flag(c, "quorum.wait_for_all"))
-        f.warnings.push_back("corosync.conf has two_node without wait_for_all: a node that comes up "
-                             "alone is quorate and may found the group from an old database");
+        f.warnings.push_back(
+            "corosync.conf has two_node without wait_for_all: a node that comes up "
+            "alone is quorate and may found the group from an old database");
     if (cmap_flag(c, "quorum.last_man_standing"))
         f.warnings.push_back("corosync.conf has last_man_standing: a minority that shrank step by "
                              "step stays quorate; make sure that fencing is on");
@@ -192,7 +210,6 @@ result<corosync_facts> read_facts(std::uint32_t self) {
     return f;
 }
 } // namespace
-
 
 result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop) {
     auto i = std::make_unique<impl>();
@@ -222,8 +239,9 @@ result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop)
         e != CS_OK)
         return missing("quorum", e);
     if (type != QUORUM_SET)
-        return fail("corosync has no quorum provider: set `quorum { provider: corosync_votequorum }` "
-                    "in corosync.conf; without quorum two halves of a cluster would both go on");
+        return fail(
+            "corosync has no quorum provider: set `quorum { provider: corosync_votequorum }` "
+            "in corosync.conf; without quorum two halves of a cluster would both go on");
     if (cs_error_t e = patiently([&] { return votequorum_initialize(&i->votes, nullptr); });
         e != CS_OK)
         return missing("votequorum", e);
@@ -231,15 +249,21 @@ result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop)
     if (cs_error_t e = patiently([&] { return cpg_local_get(i->cpg, &self); }); e != CS_OK)
         return missing("cpg", e);
     result<corosync_facts> facts = read_facts(self);
-    if (!facts) return tl::unexpected(facts.error());
+    if (!facts)
+        return tl::unexpected(facts.error());
     i->facts = *facts;
     return std::unique_ptr<corosync_group>(new corosync_group(std::move(i)));
 }
 
-corosync_group::corosync_group(std::unique_ptr<impl> i) : impl_(std::move(i)) {}
+corosync_group::corosync_group(std::unique_ptr<impl> i)
+    : impl_(std::move(i)) {}
 corosync_group::~corosync_group() = default;
-const corosync_facts& corosync_group::facts() const { return impl_->facts; }
-std::size_t corosync_group::queued() const { return impl_->queue_bytes; }
+const corosync_facts& corosync_group::facts() const {
+    return impl_->facts;
+}
+std::size_t corosync_group::queued() const {
+    return impl_->queue_bytes;
+}
 
 result<void> corosync_group::join(const std::string& group, const std::string& dlm_group, sink out,
                                   lost on_lost) {
@@ -266,7 +290,8 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
                      [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
                          auto* self = static_cast<impl*>(p);
                          cs_error_t e = cpg_dispatch(self->cpg, CS_DISPATCH_ALL);
-                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN) return 0;
+                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN)
+                             return 0;
                          self->lose("corosync (cpg) is gone", e);
                          return -1;
                      });
@@ -274,7 +299,8 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
                      [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
                          auto* self = static_cast<impl*>(p);
                          cs_error_t e = quorum_dispatch(self->quorum, CS_DISPATCH_ALL);
-                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN) return 0;
+                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN)
+                             return 0;
                          self->lose("corosync (quorum) is gone", e);
                          return -1;
                      });
@@ -290,9 +316,11 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
 void corosync_group::mcast(bytes m) {
     impl& i = *impl_;
     i.queue_bytes += m.size();
-    if (i.queue_bytes > max_queued_bytes) return i.lose("corosync has taken no message for long", CS_ERR_TIMEOUT);
+    if (i.queue_bytes > max_queued_bytes)
+        return i.lose("corosync has taken no message for long", CS_ERR_TIMEOUT);
     i.queue.push_back(std::move(m));
-    if (!i.retry_armed) i.flush();
+    if (!i.retry_armed)
+        i.flush();
 }
 
 void corosync_group::query_dlm_members() {
@@ -304,13 +332,15 @@ void corosync_group::query_dlm_members() {
         cs_error_t e = cpg_membership_get(i.cpg, &i.dlm_group, list, &n);
         if (e == CS_ERR_TRY_AGAIN) { // ask again from the loop: never wait here
             qb_loop_timer_handle t = 0;
-            qb_loop_timer_add(i.loop, QB_LOOP_HIGH, retry_ns, this,
-                              [](void* p) { static_cast<corosync_group*>(p)->query_dlm_members(); }, &t);
+            qb_loop_timer_add(
+                i.loop, QB_LOOP_HIGH, retry_ns, this,
+                [](void* p) { static_cast<corosync_group*>(p)->query_dlm_members(); }, &t);
             return;
         }
         if (e == CS_OK) {
             d.known = true;
-            for (int k = 0; k < n; ++k) d.members.insert(node_id{list[k].nodeid});
+            for (int k = 0; k < n; ++k)
+                d.members.insert(node_id{list[k].nodeid});
         }
     }
     i.out(std::move(d));

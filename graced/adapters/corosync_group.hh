@@ -20,8 +20,8 @@ namespace grace {
 
 struct corosync_facts {
     node_id self;
-    std::string name;              // nodelist.node.N.name, else the host name
-    std::uint32_t token_ms = 0;    // the running token timeout, not the configured one
+    std::string name;                  // nodelist.node.N.name, else the host name
+    std::uint32_t token_ms = 0;        // the running token timeout, not the configured one
     std::vector<std::string> warnings; // settings of votequorum that are unsafe here
 };
 

@@ -14,7 +14,10 @@ namespace grace {
 class local_group : public group_port, public lock_port {
 public:
     using sink = std::function<void(any_input)>;
-    local_group(qb_loop_t* loop, node_id self, sink out) : loop_(loop), self_(self), out_(std::move(out)) {}
+    local_group(qb_loop_t* loop, node_id self, sink out)
+        : loop_(loop)
+        , self_(self)
+        , out_(std::move(out)) {}
 
     void join() {
         later(input::locks_known{lock_mode::nl, false});
@@ -32,12 +35,14 @@ public:
 private:
     void later(any_input in) {
         waiting_.push_back(std::move(in));
-        if (waiting_.size() > 1) return;
+        if (waiting_.size() > 1)
+            return;
         qb_loop_job_add(loop_, QB_LOOP_HIGH, this, [](void* p) {
             auto* self = static_cast<local_group*>(p);
             std::deque<any_input> now;
             now.swap(self->waiting_);
-            for (any_input& i : now) self->out_(std::move(i));
+            for (any_input& i : now)
+                self->out_(std::move(i));
         });
     }
     qb_loop_t* loop_;
