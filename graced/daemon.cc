@@ -217,9 +217,7 @@ std::optional<fatal> daemon::start() {
         adopt(name, i);
     if (auto r = store_->start(loop_, [this](any_input i) { take(std::move(i)); }); !r)
         return fatal{exit_code::io, r.error().message};
-    if (shim_)
-        if (auto r = shim_->start(); !r)
-            return fatal{exit_code::unavailable, r.error().message};
+    if (shim_) shim_->start();
     if (embedded_)
         if (auto r = embedded_->start(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -450,6 +448,7 @@ nlohmann::json daemon::status() const {
     c.lock_backend = locks_ ? (locks_->embedded() ? "embedded" : "dlm") : "none";
     c.gate_backend = to_string(config_.gate.backend);
     c.warnings = warnings_;
+    if (shim_) c.waiters = static_cast<std::int64_t>(shim_->status().last.waiters);
     if (locks_ && locks_->frozen_for() > seconds(1))
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +
