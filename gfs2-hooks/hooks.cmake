@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Installs what attaches graced to the system around it: graced-server, the fence agent, units, the
+# modules' sources for DKMS. Absolute paths where others look for files there only (systemd, DKMS,
+# Pacemaker); a package sets DESTDIR.
+set(hooks ${CMAKE_CURRENT_LIST_DIR})
+set(units ${PROJECT_SOURCE_DIR}/systemd)
+
+install(PROGRAMS ${hooks}/server/graced-server ${hooks}/fence/fence_graced DESTINATION /usr/sbin)
+
+install(FILES ${units}/graced.service ${units}/graced-dlm.service ${units}/graced-server@.service
+  DESTINATION /lib/systemd/system)
+install(FILES ${units}/modules-load.d/graced.conf DESTINATION /usr/lib/modules-load.d)
+install(FILES ${units}/tmpfiles.d/graced.conf DESTINATION /usr/lib/tmpfiles.d)
+# An example only: everything in it is commented out, and a file of the site's is never replaced.
+install(FILES ${units}/graced.conf DESTINATION /usr/share/doc/graced/examples)
+
+set(sources /usr/src/graced-${PROJECT_VERSION})
+configure_file(${hooks}/dkms.conf.in ${CMAKE_BINARY_DIR}/dkms.conf @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/dkms.conf DESTINATION ${sources})
+foreach(module IN ITEMS lockd-shim gfs2-hooks/gate)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/${module}/ DESTINATION ${sources}/${module}
+    FILES_MATCHING
+    PATTERN "*.c" PATTERN "*.h" PATTERN "*.yaml" PATTERN "Kbuild" PATTERN "Makefile"
+    PATTERN "*.mod.c" EXCLUDE
+    PATTERN "tools" EXCLUDE)
+endforeach()
