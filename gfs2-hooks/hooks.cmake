@@ -14,9 +14,10 @@ install(FILES ${units}/tmpfiles.d/graced.conf DESTINATION /usr/lib/tmpfiles.d)
 # An example only: everything in it is commented out, and a file of the site's is never replaced.
 install(FILES ${units}/graced.conf DESTINATION /usr/share/doc/graced/examples)
 
-set(sources /usr/src/graced-${PROJECT_VERSION})
-configure_file(${hooks}/dkms.conf.in ${CMAKE_BINARY_DIR}/dkms.conf @ONLY)
-install(FILES ${CMAKE_BINARY_DIR}/dkms.conf DESTINATION ${sources})
+# lockd-shim/dkms.conf is for both modules and for this layout; DKMS wants its name and version in the path.
+file(STRINGS ${PROJECT_SOURCE_DIR}/lockd-shim/dkms.conf dkms REGEX "^PACKAGE_(NAME|VERSION)=")
+string(REGEX REPLACE "PACKAGE_NAME=\"([^\"]*)\";PACKAGE_VERSION=\"([^\"]*)\"" "/usr/src/\\1-\\2" sources "${dkms}")
+install(FILES ${PROJECT_SOURCE_DIR}/lockd-shim/dkms.conf DESTINATION ${sources})
 foreach(module IN ITEMS lockd-shim gfs2-hooks/gate)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${module}/ DESTINATION ${sources}/${module}
     FILES_MATCHING
