@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the groups of verbs share: how the daemon is asked, where output goes, and the exit code.
+#pragma once
+
+#include "graced/ctl/exit_codes.hh"
+#include "graced/result.hh"
+
+#include <chrono>
+#include <functional>
+#include <iosfwd>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace grace::ctl {
+
+using nlohmann::json;
+using progress = std::function<void(const std::string&)>;
+// Seconds, as a person types them; 0: no limit.
+using wait_limit = double;
+
+// The world outside, so that tests can stand in for it.
+struct surroundings {
+    std::ostream& out;
+    std::ostream& err;
+    std::function<double()> now; // CLOCK_REALTIME, seconds
+    std::function<result<json>(const std::string& ipc_name, const json& request,
+                               std::optional<std::chrono::milliseconds> timeout, const progress&)>
+        ask;
+};
+
+class session {
+public:
+    explicit session(surroundings& s)
+        : around(s) {}
+    surroundings& around;
+    bool as_json = false;
+    std::string ipc_name; // empty: from the configuration file, or `graced`
+    int code = exit_ok;
+
+    // Where the daemon listens.
+    [[nodiscard]] std::string daemon_name() const;
+
+    // The daemon's answer. None if it did not come, or said "ok": false: then the reason was
+    // printed and `code` is set.
+    std::optional<json> ask(const json& request, wait_limit limit);
+    // ask(), then prints the answer as JSON or as `render` shows it.
+    void show(const json& request, wait_limit limit,
+              const std::function<std::string(const json&)>& render);
+    void print(const json& answer, const std::function<std::string(const json&)>& render);
+    void failed(int exit, const std::string& word, const std::string& text);
+};
+
+// Each group adds its verbs; their callbacks run while the command line is parsed.
+void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients version
+void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
+void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
+void add_config_verbs(CLI::App&, session&); // config check|show|server
+
+// gracectl, all of it. The exit code.
+int run(int argc, const char* const* argv, surroundings&);
+
+} // namespace grace::ctl
