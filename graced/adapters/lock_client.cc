@@ -96,9 +96,10 @@ void lock_client::connect() {
         }
     }
     if (fd_ >= 0) {
-        broken_ = false;
+        broken_ = heard_ = false;
         unanswered_pings_ = 0;
         watch(POLLIN);
+        send_ping();
         auto m = wire::make<wire::hello>();
         m.node = config_.node.value;
         send(m);
@@ -107,6 +108,10 @@ void lock_client::connect() {
     if (fault != last_fault_)
         spdlog::warn("no DLM keeper on '{}': {}; trying on", path, fault);
     last_fault_ = fault;
+    nobody_there();
+}
+
+void lock_client::nobody_there() {
     if (alone_since_ == 0)
         alone_since_ = now();
     if (!config_.keeper_command.empty() && now() - alone_since_ >= config_.spawn_after)
@@ -144,16 +149,19 @@ void lock_client::on_ping_timer() {
         return;
     // Counted in pings and not in time: after a pause of our own everything is late, but no more
     // than one ping is unanswered.
-    if (unanswered_pings_ >= config_.lost_after_pings) {
+    if (unanswered_pings_ >= (heard_ ? config_.lost_after_pings : config_.silent_after_pings)) {
         // It has the socket open and does not serve it: for our purpose nobody listens.
-        if (alone_since_ == 0)
-            alone_since_ = now() - config_.spawn_after;
         disconnect("it does not answer; it is stopped, or hangs in its exit while the lockspace is "
                    "frozen");
-        if (!config_.keeper_command.empty())
-            spawn_keeper();
+        if (alone_since_ == 0)
+            alone_since_ = now() - config_.spawn_after; // we have waited already
+        nobody_there();
         return;
     }
+    send_ping();
+}
+
+void lock_client::send_ping() {
     ++unanswered_pings_;
     auto m = wire::make<wire::ping>();
     m.cookie = static_cast<std::uint64_t>(now());
@@ -272,6 +280,8 @@ bool lock_client::handle(std::span<const std::uint8_t> raw) {
         spdlog::error("the DLM keeper sent {}", head.fault);
         return false;
     }
+    heard_ = true;
+    alone_since_ = 0;
     // Every answer has a key; what is said of it differs.
     const auto answer = [&](auto m, lock_event e) {
         if (!m)
@@ -372,7 +382,6 @@ bool lock_client::handle_state(std::span<const std::uint8_t> raw) {
     }
     known_ = true;
     embedded_ = m->embedded;
-    alone_since_ = 0;
     last_fault_.clear();
     spdlog::info("reached the DLM keeper: {} on grace, alive {}{}", mode_name(news.grace),
                  news.alive ? "held" : "not held",

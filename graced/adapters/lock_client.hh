@@ -46,6 +46,9 @@ struct lock_client_config {
     // hangs in its exit with the socket still open.
     duration ping_every = seconds(1);
     unsigned lost_after_pings = 5;
+    // The same before its first word. A keeper that hangs in its exit still has connections
+    // accepted by the kernel, which it will never see; so this is short.
+    unsigned silent_after_pings = 2;
 };
 
 class lock_client : public lock_port {
@@ -106,6 +109,8 @@ private:
     void send(const T&);
     void flush();
     void watch(int events);
+    void send_ping();
+    void nobody_there();
     void spawn_keeper();
     void reap();
 
@@ -115,6 +120,7 @@ private:
     int fd_ = -1;
     bool known_ = false;
     bool embedded_ = false;
+    bool heard_ = false;  // something came on this connection
     bool broken_ = false; // shut down; its end is about to be read
     duration frozen_for_ = 0;
     std::deque<packet> queue_;

@@ -25,8 +25,9 @@ public:
     virtual std::uint32_t blocked_ms() const { return 0; }
     virtual bool embedded() const { return false; }
 
-    // Drops every lock and leaves the lockspace; `on_released` when done.
-    virtual void release_all() = 0;
+    // Drops every lock; `on_released` when done. `leave`: leaves the lockspace, too. Not if another
+    // keeper of this node may be using it: leaving takes everybody's locks on this node.
+    virtual void release_all(bool leave) = 0;
 
     // What an admin may ask for. The embedded table plays the cluster; the DLM has a real one.
     virtual std::string dump() const = 0;

@@ -27,8 +27,8 @@ void dlm_backend::cancel(node_id, lock_key key) {
     worker_->orders.post(dlm_worker::do_cancel{key});
 }
 
-void dlm_backend::release_all() {
-    worker_->orders.post(dlm_worker::do_release{});
+void dlm_backend::release_all(bool leave) {
+    worker_->orders.post(dlm_worker::do_release{leave});
 }
 
 void dlm_backend::read_reports() {

@@ -19,7 +19,7 @@ public:
     lock_map locks_of(node_id) const override { return view_; }
     bool ready() const override { return ready_; }
     std::uint32_t blocked_ms() const override { return worker_->blocked_ms(); }
-    void release_all() override;
+    void release_all(bool leave) override;
     std::string dump() const override;
 
 private:

@@ -159,7 +159,10 @@ void dlm_worker::run() {
         if (releasing_)
             release_step();
     }
-    in_kernel([&] { return dlm_release_lockspace(lockspace_.c_str(), handle_, 0); });
+    in_kernel([&] {
+        return leave_ ? dlm_release_lockspace(lockspace_.c_str(), handle_, 1)
+                      : dlm_close_lockspace(handle_);
+    });
     reports.post(released{});
 }
 
@@ -168,8 +171,10 @@ void dlm_worker::perform(const order& o) {
         convert(*c);
     else if (const auto* k = std::get_if<do_cancel>(&o))
         cancel(k->key);
-    else
+    else {
         releasing_ = true;
+        leave_ = std::get<do_release>(o).leave;
+    }
 }
 
 void dlm_worker::convert(const do_convert& c) {
@@ -241,12 +246,15 @@ int dlm_worker::call(lock& l) {
         return in_kernel([&] { return dlm_ls_unlock(handle_, l.sb.sb_lkid, 0, &l.sb, &l); });
     }
     std::uint32_t flags = LKF_CONVERT;
-    l.value.fill(0);
-    if (is_grace && l.held == lock_mode::nl) {
+    if (is_grace && l.held == lock_mode::ex) {
+        if (l.write) {
+            flags |= LKF_VALBLK;
+            std::copy(l.write->begin(), l.write->end(), l.value.begin());
+        } // else the resource's value and its flag stay what they are
+    } else if (is_grace) {
         flags |= LKF_VALBLK;
-    } else if (is_grace && l.held == lock_mode::ex && l.write) {
-        flags |= LKF_VALBLK;
-        std::copy(l.write->begin(), l.write->end(), l.value.begin());
+        if (l.held == lock_mode::nl)
+            l.value.fill(0);
     }
     l.at = step::converting;
     return lock_call(*l.target, flags);

@@ -15,6 +15,13 @@
 //     conversion meanwhile fails with EBUSY: tried again for some seconds.
 //   - A blocking AST overwrites sb_status of the lksb: only the completion AST itself looks at it.
 //   - A new NL lock queues behind conversions like any other, unless DLM_LKF_EXPEDITE.
+//   - When a resource's master is gone, its value is taken from the locks that had DLM_LKF_VALBLK
+//   in
+//     their last conversion; without any it is silently empty (recover_lvb in fs/dlm/recover.c). So
+//     `grace` has the flag always, its buffer keeps what was read last, and the worst that happens
+//     is DLM_SBF_VALNOTVALID. Except on the way down from EX without a value: that would write one.
+//   - Leaving the lockspace fails with EBUSY, unless forced, as long as this node is master of a
+//     resource that another node has a lock on. Forced it is an orderly leave all the same.
 //   - dlm_create_lockspace() counts, and a killed process's count is never taken back: open first.
 #pragma once
 
@@ -64,7 +71,9 @@ public:
     struct do_cancel {
         lock_key key;
     };
-    struct do_release {};
+    struct do_release {
+        bool leave = true;
+    };
     using order = std::variant<do_convert, do_cancel, do_release>;
 
     struct opened {};
@@ -119,6 +128,7 @@ private:
     dlm_lshandle_t handle_ = nullptr;
     std::map<lock_key, lock> locks_; // never erased: the kernel knows their addresses
     bool releasing_ = false;
+    bool leave_ = true;
     bool done_ = false;
     std::atomic<std::int64_t> call_since_{0};
 };

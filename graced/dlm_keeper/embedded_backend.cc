@@ -25,7 +25,7 @@ lock_map embedded_backend::locks_of(node_id owner) const {
     return table_.locks_of(owner);
 }
 
-void embedded_backend::release_all() {
+void embedded_backend::release_all(bool) {
     on_released();
 }
 

@@ -14,7 +14,7 @@ public:
     lock_map locks_of(node_id) const override;
     bool ready() const override { return true; }
     bool embedded() const override { return true; }
-    void release_all() override;
+    void release_all(bool leave) override;
     std::string dump() const override;
     result<std::string> play(std::uint32_t command, node_id) override;
 

@@ -499,7 +499,7 @@ void server::begin_release(const std::string& why) {
         if (!backend_.embedded() && status.held.value_or(lock_mode::nl) != lock_mode::nl)
             spdlog::warn("{} on {} is dropped; the other nodes no longer wait for this node",
                          mode_name(*status.held), name_of(key));
-    backend_.release_all();
+    backend_.release_all(path_is_ours());
 }
 
 void server::look_around() {

@@ -15,4 +15,12 @@ target_link_libraries(locks_keeper_test PRIVATE graced_locks doctest_main_locks 
 target_compile_definitions(locks_keeper_test PRIVATE KEEPER="$<TARGET_FILE:graced-dlm>")
 add_dependencies(locks_keeper_test graced-dlm)
 add_test(NAME locks_keeper COMMAND locks_keeper_test)
-set_tests_properties(locks_table locks_keeper PROPERTIES LABELS unit TIMEOUT 120)
+# The keeper's thread with a libdlm of the test's own: no DLM, no kernel.
+add_executable(locks_worker_test ${CMAKE_CURRENT_LIST_DIR}/locks_worker_test.cc
+  ${PROJECT_SOURCE_DIR}/graced/dlm_keeper/dlm_worker.cc)
+target_include_directories(locks_worker_test PRIVATE ${PROJECT_SOURCE_DIR}/graced
+  ${PROJECT_SOURCE_DIR}/libgrace/include)
+target_link_libraries(locks_worker_test PRIVATE doctest_main_locks spdlog::spdlog Threads::Threads
+  graced_flags)
+add_test(NAME locks_worker COMMAND locks_worker_test)
+set_tests_properties(locks_table locks_keeper locks_worker PROPERTIES LABELS unit TIMEOUT 120)

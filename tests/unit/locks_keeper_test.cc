@@ -557,6 +557,29 @@ TEST_CASE_FIXTURE(world, "a keeper that hangs is given up; it drops its locks wh
     wait_for(peer.pid);
 }
 
+TEST_CASE_FIXTURE(world,
+                  "a socket that is open and that nobody serves: another keeper takes the path") {
+    // Seen on a real DLM: a keeper that is killed while the lockspace is frozen hangs in its exit
+    // with its sockets open, and the kernel goes on accepting connections to it.
+    const int hung = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    sockaddr_un at{};
+    at.sun_family = AF_UNIX;
+    path.copy(at.sun_path, sizeof at.sun_path - 1);
+    REQUIRE(::bind(hung, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    REQUIRE(::listen(hung, 16) == 0);
+    daemon a(*this, n1, true);
+    CHECK(a.next() == "known NL");
+    CHECK(a.ask(pr) == "PR");
+    raw_connection who(path);
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    REQUIRE(::getsockopt(who.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0);
+    a.client.reset();
+    ::close(hung);
+    ::kill(peer.pid, SIGTERM);
+    wait_for(peer.pid);
+}
+
 TEST_CASE_FIXTURE(world, "nothing said while nothing is known, or to nobody, is remembered") {
     daemon a(*this, n1);
     a.convert(pr);
