@@ -55,7 +55,7 @@ result<void> embedded_kernel::start() {
     spdlog::warn("************************************************************************");
     spdlog::warn("The gate is a STAND-IN inside graced: it stops no lock and protects no data.");
     spdlog::warn(
-        "It is for tests and the demo. For data that matters: modprobe lockd_shim gfs2_gate");
+        "It is for tests and the demo. For data that matters: modprobe -a lockd_shim gfs2_gate");
     spdlog::warn("************************************************************************");
     if (!socket_path_.empty())
         if (auto listening = listen(); !listening)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The adapters that talk to the kernel: nfsd's upcalls, the shim module, and its stand-in.
 graced_adapter(graced_cld SOURCES ${CMAKE_CURRENT_LIST_DIR}/cld_message.cc ${CMAKE_CURRENT_LIST_DIR}/cld_pipe.cc)
+graced_adapter(graced_shim SOURCES ${CMAKE_CURRENT_LIST_DIR}/shim_message.cc ${CMAKE_CURRENT_LIST_DIR}/shim_netlink.cc
+  LIBS PkgConfig::genl Threads::Threads)
 graced_adapter(graced_embedded_kernel SOURCES ${CMAKE_CURRENT_LIST_DIR}/embedded_kernel.cc)

@@ -32,12 +32,13 @@ public:
     // Runs the loop until the condition holds; false if it did not within the time.
     bool until(std::function<bool()> condition, int milliseconds = 5000) {
         condition_ = std::move(condition);
+        held_ = false;
         end_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
         if (condition_())
             return true;
         arm();
         qb_loop_run(loop_);
-        return condition_();
+        return held_; // not asked again: it may have consumed something
     }
     void run_for(int milliseconds) {
         until([] { return false; }, milliseconds);
@@ -50,13 +51,15 @@ private:
     }
     static void look(void* data) {
         auto* self = static_cast<loop*>(data);
-        if (self->condition_() || std::chrono::steady_clock::now() >= self->end_)
+        self->held_ = self->condition_();
+        if (self->held_ || std::chrono::steady_clock::now() >= self->end_)
             qb_loop_stop(self->loop_);
         else
             self->arm();
     }
     qb_loop_t* loop_;
     std::function<bool()> condition_;
+    bool held_ = false;
     std::chrono::steady_clock::time_point end_;
 };
 

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Kernel module lockd_shim as the daemon's kernel port, over generic netlink.
+//
+// Two sockets: one for orders, whose closing (for whatever reason) closes the gate; one for events,
+// so that a burst of them cannot overrun the socket that carries acknowledgements. An order is
+// performed by the kernel within the system call that sends it; its acknowledgement is read later,
+// from the loop. Events that arose before it are read first.
+//
+// The module is looked for every 500 ms while it is not attached. What it said last is kept for
+// `gracectl status`, and asked for anew every two seconds: an event can be lost (lack of memory, an
+// overrun), its effect on the status cannot.
+#pragma once
+
+#include "grace/input.hh"
+#include "graced/adapters/shim_message.hh"
+#include "graced/result.hh"
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <qb/qbloop.h>
+#include <string>
+
+namespace grace {
+
+class shim_netlink final : public kernel_port {
+public:
+    using sink = std::function<void(any_input)>;
+
+    // Two nonblocking sockets that keep the boundaries of messages; `family` is the type of the
+    // module's messages on them.
+    struct connection {
+        int orders = -1, events = -1;
+        std::uint16_t family = 0;
+    };
+    using connector = std::function<result<connection>()>;
+
+    struct snapshot {
+        bool attached = false;
+        std::string trouble; // why not, for people
+        shim::status last;   // as the module reported it last; all zero if it never did
+        std::vector<shim::network_namespace> namespaces;
+        instant at = 0; // CLOCK_BOOTTIME of the last report
+    };
+
+    // The real sockets; another connector is for tests.
+    static result<connection> connect_to_kernel();
+
+    shim_netlink(qb_loop_t*, sink, connector = connect_to_kernel);
+    // Closes the sockets, and with them the gate.
+    ~shim_netlink() override;
+    shim_netlink(const shim_netlink&) = delete;
+    shim_netlink& operator=(const shim_netlink&) = delete;
+
+    // Attaches now, or as soon as it can. Input kernel_attached; kernel_lost with the reason if it
+    // cannot, once for each reason.
+    void start();
+
+    // Where the server lives: /run/netns/NAME or /proc/PID/ns/net, and the mount of that
+    // namespace's nfsd file system (each network namespace has its own).
+    void set_namespace(std::string server, std::string netns_path, std::string nfsd_path);
+    // Withdraws reclaim, if it is on, and forgets the paths.
+    void forget(const std::string& server);
+
+    // Each order is answered with kernel_acked or kernel_refused, unless kernel_lost comes first.
+    void close_gate(epoch, std::uint64_t order) override;
+    void open_gate(epoch, std::uint64_t trips, std::uint64_t order) override;
+    void set_reclaim(const std::string& server, epoch, bool on, std::uint64_t order) override;
+    void extend_permit(instant until) override;
+    // Writes v4_end_grace from a thread of its own: the kernel makes upcalls to us meanwhile, and
+    // waits for their answers.
+    void end_nfsd_grace(const std::string& server) override;
+
+    const snapshot& status() const { return status_; }
+
+private:
+    enum class purpose : std::uint8_t {
+        attach,
+        close,
+        open,
+        reclaim,
+        withdraw,
+        permit,
+        status,
+        dump
+    };
+    struct request {
+        purpose what;
+        std::uint64_t order = 0;
+        std::string server; // of reclaim: to take it back if it is refused
+    };
+    struct place {
+        std::string netns, nfsd;
+    };
+    struct reclaim_on { // an open file of the namespace: the path may lead to another one later
+        int netns_fd;
+        epoch at;
+    };
+    struct writers; // shared with the threads that write v4_end_grace
+
+    static int32_t on_orders(int32_t fd, int32_t events, void* data);
+    static int32_t on_events(int32_t fd, int32_t events, void* data);
+    static void on_retry(void* data);
+    static void on_refresh(void* data);
+    static void on_job(void* data);
+
+    void connect();
+    void disconnect();
+    void lose(const std::string& why);
+    void read_socket(int fd);
+    void handle(const shim::item&);
+    void finish(const shim::ack&, request);
+    std::string why_not_attached(const shim::ack&) const;
+    void note_status(const shim::status&);
+    void note_trips(std::uint64_t trips);
+    void note_closed();
+    void refresh();
+    std::uint32_t next_seq();
+    void send(std::uint32_t seq, const std::vector<std::uint8_t>& message, request);
+    void drop_reclaim(const std::string& server);
+    void later(any_input);
+    void refuse(std::uint64_t order, int code, std::string why);
+
+    qb_loop_t* loop_;
+    sink sink_;
+    connector connector_;
+    connection connection_;
+    std::uint32_t seq_ = 0;
+    std::uint32_t attach_seq_ = 0, gate_seq_ = 0, dump_seq_ = 0;
+    bool attach_replied_ = false;
+    bool open_ = false; // as far as we know
+    std::map<std::uint32_t, request> under_way_;
+    std::map<std::string, place> places_;
+    std::map<std::string, reclaim_on> reclaiming_;
+    std::vector<shim::network_namespace> dump_;
+    std::vector<std::uint8_t> buffer_;
+    snapshot status_;
+    std::string told_; // the last reason that kernel_lost named
+    std::deque<any_input> pending_;
+    bool job_queued_ = false;
+    qb_loop_timer_handle retry_timer_ = 0, refresh_timer_ = 0;
+    std::shared_ptr<writers> writers_;
+};
+
+} // namespace grace
