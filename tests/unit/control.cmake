@@ -10,3 +10,12 @@ add_executable(control_ipc_test unit/control_ipc_test.cc)
 target_link_libraries(control_ipc_test PRIVATE graced_control graced_control_client graced_notify
                       graced_flags doctest::doctest)
 add_test(NAME control_ipc COMMAND control_ipc_test)
+
+add_executable(ctl_render_test unit/ctl_render_test.cc)
+target_link_libraries(ctl_render_test PRIVATE gracectl_verbs graced_flags doctest::doctest)
+add_test(NAME ctl_render COMMAND ctl_render_test)
+
+add_executable(ctl_verbs_test unit/ctl_verbs_test.cc)
+target_compile_definitions(ctl_verbs_test PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
+target_link_libraries(ctl_verbs_test PRIVATE gracectl_verbs graced_flags doctest::doctest)
+add_test(NAME ctl_verbs COMMAND ctl_verbs_test)

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// gracectl's command line: what each verb asks the daemon, what it prints, and the exit codes.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "graced/ctl/gracectl.hh"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <doctest/doctest.h>
+#include <fstream>
+#include <sstream>
+#include <unistd.h>
+
+using namespace grace;
+using namespace grace::ctl;
+
+namespace {
+
+// gracectl with a daemon that answers as told.
+struct bench {
+    std::vector<result<json>> answers; // one for each request; the last for all further ones
+    std::vector<json> asked;
+    std::vector<std::optional<std::chrono::milliseconds>> limits;
+    std::string ipc;
+    std::ostringstream out, err;
+
+    int run(std::vector<const char*> args) {
+        args.insert(args.begin(), "gracectl");
+        asked.clear();
+        limits.clear();
+        out.str("");
+        err.str("");
+        surroundings around{out, err, [] { return 1767323045.0; },
+                            [this](const std::string& name, const json& request,
+                                   std::optional<std::chrono::milliseconds> timeout,
+                                   const progress& on_progress) -> result<json> {
+                                ipc = name;
+                                asked.push_back(request);
+                                limits.push_back(timeout);
+                                if (on_progress) {
+                                    on_progress("on it");
+                                }
+                                return answers.empty()
+                                           ? result<json>(json{{"ok", true}})
+                                           : answers[std::min(asked.size(), answers.size()) - 1];
+                            }};
+        return ctl::run(static_cast<int>(args.size()), args.data(), around);
+    }
+};
+
+json refusal(const char* code) {
+    return {{"ok", false}, {"code", code}, {"error", "because"}};
+}
+
+} // namespace
+
+TEST_CASE("what each verb asks") {
+    bench b;
+    const auto asks = [&](std::vector<const char*> args) {
+        CHECK(b.run(std::move(args)) == exit_ok);
+        REQUIRE(b.asked.size() == 1);
+        return b.asked.front();
+    };
+    CHECK(asks({"status"}) == json{{"verb", "status"}});
+    CHECK(asks({"dump"}) == json{{"verb", "status"}});
+    CHECK(asks({"servers"}) == json{{"verb", "status"}});
+    CHECK(asks({"nodes"}) == json{{"verb", "status"}});
+    CHECK(asks({"version"}) == json{{"verb", "status"}});
+    CHECK(asks({"clients"}) == json{{"verb", "clients"}});
+    CHECK(asks({"clients", "--server", "vs1"}) == json{{"verb", "clients"}, {"server", "vs1"}});
+    CHECK(asks({"start"}) == json{{"verb", "start"}, {"server", ""}, {"timeout", 30.0}});
+    CHECK(b.limits.front() == std::chrono::milliseconds(32'000));
+    CHECK(asks({"start", "vs1", "--timeout", "1.5"}) ==
+          json{{"verb", "start"}, {"server", "vs1"}, {"timeout", 1.5}});
+    CHECK(asks({"lift", "vs1"}) == json{{"verb", "lift"}, {"server", "vs1"}, {"timeout", 30.0}});
+    CHECK(asks({"wait", "normal"}) == json{{"verb", "wait"}, {"phase", "normal"}});
+    CHECK(!b.limits.front());
+    CHECK(b.err.str() == "on it\n");
+    CHECK(b.out.str() == "The phase is normal.\n");
+    CHECK(asks({"fence-notify", "node3"}) ==
+          json{{"verb", "fence-notify"}, {"node", "node3"}, {"timeout", 60.0}});
+    CHECK(asks({"server-start", "vs1", "--netns", "/run/netns/vs1", "--nfsd-fs", "/a", "--pipe",
+                "/b", "--cld-version", "0"}) == json{{"verb", "server-start"},
+                                                     {"server", "vs1"},
+                                                     {"netns", "/run/netns/vs1"},
+                                                     {"nfsd_fs", "/a"},
+                                                     {"pipe", "/b"},
+                                                     {"cld_version", 0}});
+    CHECK(asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b"})["netns"] == "");
+    CHECK(asks({"server-running", "vs1"}) ==
+          json{{"verb", "server-running"}, {"server", "vs1"}, {"timeout", 30.0}});
+    CHECK(asks({"server-stop", "vs1"}) == json{{"verb", "server-stop"}, {"server", "vs1"}});
+    CHECK(asks({"server-released", "vs1"})["verb"] == "server-released");
+}
+
+TEST_CASE("exit codes of what the daemon says") {
+    bench b;
+    const std::pair<const char*, int> codes[] = {
+        {"not_quorate", 4}, {"not_enforcing", 5},    {"no_such_server", 6}, {"no_such_node", 6},
+        {"timeout", 7},     {"hosted_elsewhere", 8}, {"permission", 9},     {"not_hosted", 1},
+        {"void_now", 1},    {"bad_request", 1},      {"something new", 1},  {"done", 1}};
+    for (const auto& [code, exit] : codes) {
+        b.answers = {refusal(code)};
+        CHECK(b.run({"start"}) == exit);
+        CHECK(b.err.str() == "on it\ngracectl: because\n");
+        CHECK(b.out.str().empty());
+        CHECK(b.run({"start", "--json"}) == exit);
+        CHECK(json::parse(b.out.str()) == refusal(code));
+    }
+}
+
+TEST_CASE("exit codes of what keeps the daemon from answering") {
+    bench b;
+    for (const auto& [code, exit] :
+         {std::pair{ECONNREFUSED, 3}, {ENOTCONN, 3}, {EACCES, 9}, {ETIMEDOUT, 7}, {EPROTO, 1}}) {
+        b.answers = {fail("no luck", code)};
+        CHECK(b.run({"status"}) == exit);
+        CHECK(b.err.str() == "on it\ngracectl: no luck\n");
+        CHECK(b.run({"--json", "status"}) == exit);
+        CHECK(json::parse(b.out.str())["error"] == "no luck");
+    }
+    b.answers = {fail("not running", ECONNREFUSED)};
+    CHECK(b.run({"version"}) == exit_ok);
+    CHECK(b.out.str() == "gracectl " GRACED_VERSION "\ngraced (not running)\n");
+}
+
+TEST_CASE("usage errors are exit code 2, help is 0") {
+    bench b;
+    using args = std::vector<const char*>;
+    for (const args& a :
+         {args{}, args{"nonsense"}, args{"wait"}, args{"wait", "tuesday"}, args{"start", "a", "b"},
+          args{"start", "--timeout", "-1"}, args{"start", "--timeout", "x"}, args{"fence-notify"},
+          args{"config"}, args{"server-start", "vs1"}, args{"status", "--frobnicate"},
+          args{"server-start", "vs1", "--nfsd-fs", "a", "--pipe", "/b"},
+          args{"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--cld-version", "3"}}) {
+        CHECK(b.run(a) == exit_usage);
+        CHECK(b.asked.empty());
+        CHECK(!b.err.str().empty());
+    }
+    CHECK(b.run({"--help"}) == exit_ok);
+    CHECK(b.out.str().find("Exit codes: 0 ok, 1 failed, 2 usage") != std::string::npos);
+    CHECK(b.out.str().find("server-start") == std::string::npos); // for agents
+    CHECK(b.run({"wait", "--help"}) == exit_ok);
+    CHECK(b.out.str().find("Exit codes:") != std::string::npos);
+}
+
+TEST_CASE("--json of the verbs that show a part, --ipc") {
+    bench b;
+    b.answers = {json{{"ok", true},
+                      {"current", 5},
+                      {"recovery", 4},
+                      {"nodes", json::array()},
+                      {"servers", json::array({{{"name", "vs1"}}})},
+                      {"phase", "normal"}}};
+    CHECK(b.run({"servers", "--json", "--ipc", "other"}) == exit_ok);
+    CHECK(b.ipc == "other");
+    CHECK(json::parse(b.out.str()) ==
+          json{{"ok", true}, {"servers", json::array({{{"name", "vs1"}}})}});
+    CHECK(b.run({"--json", "--ipc", "x", "dump"}) == exit_ok);
+    CHECK(json::parse(b.out.str())["current"] == 5);
+    CHECK(b.run({"status", "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str()) == *b.answers[0]);
+    CHECK(b.run({"dump"}) == exit_ok);
+    CHECK(b.out.str().rfind("cur=5 rec=4\n", 0) == 0);
+}
+
+TEST_CASE("clients come in pages") {
+    bench b;
+    const auto page = [](const char* name, bool more) {
+        return json{
+            {"ok", true},
+            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}}})},
+            {"more", more}};
+    };
+    b.answers = {page("aa", true), page("bb", true), page("cc", false)};
+    CHECK(b.run({"clients", "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str())["clients"].size() == 3);
+    REQUIRE(b.asked.size() == 3);
+    CHECK(b.asked[2]["after"] == json{{"server", "vs1"}, {"name_hex", "bb"}});
+    // A daemon that gives the same page again and again does not hold us for ever.
+    b.answers = {page("aa", true)};
+    CHECK(b.run({"clients"}) == exit_ok);
+    CHECK(b.asked.size() == 2);
+    CHECK(b.out.str().find("(and more)") != std::string::npos);
+    b.answers = {page("aa", true), refusal("no_such_server")};
+    CHECK(b.run({"clients"}) == exit_unknown);
+}
+
+TEST_CASE("config verbs") {
+    bench b;
+    std::string path = "/tmp/graced-conf-XXXXXX";
+    const int fd = ::mkstemp(path.data());
+    REQUIRE(fd >= 0);
+    ::close(fd);
+    const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
+
+    write("[grace]\nperiod = 5\nfoo = 1\n");
+    CHECK(b.run({"config", "check", path.c_str()}) == exit_bad_config);
+    CHECK(b.err.str() ==
+          path + ":2: [grace] period = 5: must be a whole number of seconds from 10 to 3600\n" +
+              path +
+              ":3: [grace] has no key `foo`; known are period, orphan_timeout, daemon_timeout, "
+              "grace_start_hold, nodes_without_gfs2\n");
+    CHECK(b.run({"config", "check", path.c_str(), "--json"}) == exit_bad_config);
+    CHECK(json::parse(b.out.str())["errors"].size() == 2);
+    CHECK(b.run({"config", "check", "/nonexistent"}) == exit_bad_config);
+
+    write("[graced]\nname = n1\n[locks]\nkeeper = [\"/k\", \"a b\"]\n[server.vs1]\nexports = ['/s "
+          "\"*\"(rw,fsid=0)']\ngrace_time = 300\n[server.vs2]\n");
+    CHECK(b.run({"config", "check", path.c_str()}) == exit_ok);
+    CHECK(b.out.str() == path + ": ok, 2 servers\n");
+    CHECK(b.run({"config", "show", path.c_str(), "--json"}) == exit_ok);
+    json first = json::parse(b.out.str());
+    CHECK(first["server"]["vs1"]["grace_time"] == 300);
+    CHECK(first["graced"]["name"] == "n1");
+    // What `show` prints can be read back, and means the same.
+    CHECK(b.run({"config", "show", path.c_str()}) == exit_ok);
+    write(b.out.str());
+    CHECK(b.run({"config", "show", path.c_str(), "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str()) == first);
+
+    CHECK(b.run({"config", "server", "vs1", "--file", path.c_str(), "--shell"}) == exit_ok);
+    CHECK(b.out.str().find("GRACED_EXPORTS='/s \"*\"(rw,fsid=0)'\n") != std::string::npos);
+    CHECK(b.run({"config", "server", "vs1", "--file", path.c_str(), "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str())["threads"] == 8);
+    CHECK(b.run({"config", "server", "vs1", "--file", path.c_str()}) == exit_ok);
+    CHECK(b.out.str().rfind("[server.vs1]\n", 0) == 0);
+    CHECK(b.run({"config", "server", "vs9", "--file", path.c_str()}) == exit_unknown);
+    CHECK(b.err.str() == "gracectl: " + path + " has no [server.vs9]; it has vs1, vs2\n");
+    ::unlink(path.c_str());
+    CHECK(b.asked.empty());
+}
