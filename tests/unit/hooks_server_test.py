@@ -33,7 +33,7 @@ GRACED_IPC_NAME='graced-test'
 """
 
 # One program under many names. FAKE_FAIL: words; a call that begins with one of them fails.
-# State: $FAKE/mounts (one path a line), $FAKE/threads, namespaces as files in $GRACED_NETNS_DIR.
+# State: $FAKE/mounts (as mountinfo), $FAKE/threads, namespaces as files in $GRACED_NETNS_DIR.
 FAKE = r"""#!/bin/bash
 me=${0##*/}
 call="$me $*"
@@ -43,8 +43,9 @@ while IFS='|' read -r pattern code; do
     [ -n "$pattern" ] && [[ $call == $pattern ]] && { echo "fake failure of $me" >&2; exit "$code"; }
 done <"$FAKE/fail"
 server=$GRACED_SERVERS_DIR/vs1
-mounted() { grep -qxF "$1" "$FAKE/mounts"; }
-gone() { grep -vxF "$1" "$FAKE/mounts" >"$FAKE/mounts.new"; mv "$FAKE/mounts.new" "$FAKE/mounts"; }
+line() { echo "20 1 0:1 / $1 rw - fake fake rw"; }
+mounted() { grep -qxF "$(line "$1")" "$FAKE/mounts"; }
+gone() { grep -vxF "$(line "$1")" "$FAKE/mounts" >"$FAKE/mounts.new"; mv "$FAKE/mounts.new" "$FAKE/mounts"; }
 case $me in
 gracectl)
     while [ $# -gt 0 ]; do
@@ -71,14 +72,13 @@ ip)
 nsenter) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
 unshare)
     for word; do
-        case $word in --mount=* | --uts=*) echo "${word#*=}" >>"$FAKE/mounts" ;; esac
+        case $word in --mount=* | --uts=*) line "${word#*=}" >>"$FAKE/mounts" ;; esac
     done ;;
 mount)
     case $1 in --make-private) exit 0 ;; esac
-    echo "${!#}" >>"$FAKE/mounts"
+    line "${!#}" >>"$FAKE/mounts"
     [ "$2" != nfsd ] || { echo 0 >"$server/nfsd/threads"; touch "$server"/nfsd/nfsv4{grace,lease}time; } ;;
 umount) mounted "${!#}" && gone "${!#}" ;;
-mountpoint) mounted "$2" ;;
 setsid) exec "$@" ;;
 rpc.mountd | rpc.idmapd)
     mkdir -p "$FAKE/nfsd.export"
@@ -87,7 +87,7 @@ rpc.nfsd) [ -e "$FAKE/no-threads" ] || echo "$1" >"$server/nfsd/threads" ;;
 esac
 """
 NAMES = (
-    "gracectl id ip nsenter unshare mount umount mountpoint setsid modprobe sysctl exportfs rpc.mountd rpc.idmapd rpc.nfsd nfsconf"
+    "gracectl id ip nsenter unshare mount umount setsid modprobe sysctl exportfs rpc.mountd rpc.idmapd rpc.nfsd nfsconf"
 )  # fmt: skip
 
 
@@ -111,6 +111,7 @@ class GracedServer(unittest.TestCase):
         self.environment = os.environ | {
             "FAKE": str(self.fake), "PATH": f"{bin_directory}:{os.environ['PATH']}", "GRACED_SERVERS_DIR": str(self.servers),
             "GRACED_NETNS_DIR": str(self.netns), "GRACED_DAEMON_PATIENCE": "1",
+            "GRACED_MOUNTINFO": str(self.fake / "mounts"),
         }  # fmt: skip
         self.environment.pop("GRACED_CONFIG", None)
 
