@@ -95,6 +95,8 @@ server::server(qb_loop_t* loop, lock_backend& backend, std::string path)
 
 server::~server() {
     qb_loop_timer_del(loop_, timer_);
+    for (auto& [fd, c] : connections_)
+        c->node = {}; // nothing more is told of them
     while (!connections_.empty())
         close_connection(*connections_.begin()->second);
     if (listen_fd_ < 0)
