@@ -16,6 +16,7 @@
 #include "shim.h"
 #include "trace.h"
 
+/* See shim.h. */
 DEFINE_MUTEX(shim_mutex);
 
 struct shim_gate gate = {
@@ -44,17 +45,23 @@ unsigned long lockd_shim_gate(void)
 	u64 until;
 
 	/*
+	 * After a grant: what the filesystem did before what we see here.  The
+	 * one who closed the gate did it before he caused the grant.
+	 */
+	smp_mb();
+	/*
 	 * The permit before the ticket: permit_set() never extends a permit
 	 * that has run out without dropping the ticket first, so an older
 	 * permit than the ticket's can only be too short, never too long.
 	 * The clock last, for the same reason.
 	 */
-	smp_mb();
 	until = READ_ONCE(gate.permit_until);
+	/* Pairs with the lock of gate.lock, under which both change. */
 	smp_rmb();
 	ticket = READ_ONCE(gate.ticket);
 	if (ticket && ktime_get_boottime_ns() >= until)
 		ticket = 0;
+	/* Before a request: it starts after we have looked. */
 	smp_mb();
 	return ticket;
 }
@@ -122,6 +129,7 @@ bool gate_shut(enum lockd_shim_reason reason)
 	raw_spin_lock_irqsave(&gate.lock, flags);
 	changed = gate_drop_ticket(reason);
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	/* Pairs with the first in lockd_shim_gate(). */
 	smp_mb();
 	return changed;
 }
@@ -142,6 +150,7 @@ void lockd_shim_trip(enum lockd_shim_cause cause)
 	trace_lockd_shim_trip(cause, gate.trips);
 	gate_drop_ticket(LOCKD_SHIM_REASON_TRIP);
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	/* Pairs with the first in lockd_shim_gate(): what follows us sees it. */
 	smp_mb();
 	queue_work(gate_wq, &gate_work);
 }
@@ -374,7 +383,8 @@ void gate_detach(u32 portid)
 
 int gate_init(void)
 {
-	gate_wq = alloc_ordered_workqueue("lockd_shim", WQ_HIGHPRI);
+	gate_wq = alloc_ordered_workqueue("lockd_shim",
+					  WQ_HIGHPRI | WQ_MEM_RECLAIM);
 	if (!gate_wq)
 		return -ENOMEM;
 	do {

@@ -48,6 +48,7 @@ unsigned long lockd_shim_reclaim_begin(struct net *net)
 	unsigned long ticket;
 
 	atomic_inc(&sn->in_flight);
+	/* Counted before we look: one that is not counted has seen nothing. */
 	smp_mb__after_atomic();
 	ticket = READ_ONCE(sn->reclaim);
 	if (!ticket)
@@ -58,6 +59,7 @@ EXPORT_SYMBOL_GPL(lockd_shim_reclaim_begin);
 
 bool lockd_shim_reclaim_valid(struct net *net, unsigned long ticket)
 {
+	/* The grant before our look; pairs with net_withdraw(). */
 	smp_mb();
 	return READ_ONCE(shim_net(net)->reclaim) == ticket;
 }
@@ -65,6 +67,7 @@ EXPORT_SYMBOL_GPL(lockd_shim_reclaim_valid);
 
 void lockd_shim_reclaim_end(struct net *net)
 {
+	/* All that the reclaim did, before it counts as over. */
 	smp_mb__before_atomic();
 	atomic_dec(&shim_net(net)->in_flight);
 }
@@ -120,6 +123,7 @@ static void net_withdraw(struct shim_net *sn)
 	if (!sn->reclaim)
 		return;
 	WRITE_ONCE(sn->reclaim, 0);
+	/* Reclaims end before opens begin; pairs with reclaim_valid(). */
 	smp_mb();
 	WRITE_ONCE(sn->lm.block_opens, false);
 	trace_lockd_shim_reclaim(sn->net->ns.inum, false, sn->reclaim_epoch);
@@ -183,6 +187,7 @@ void grace_reclaim_set(struct net *net, bool reclaim, u64 epoch)
 
 	/* Opens first: no reclaim of one may meet a new open. */
 	WRITE_ONCE(sn->lm.block_opens, true);
+	/* As above, the other way round. */
 	smp_mb();
 	WRITE_ONCE(sn->reclaim, ++reclaim_last_ticket);
 	trace_lockd_shim_reclaim(net->ns.inum, true, epoch);

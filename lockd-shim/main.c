@@ -29,7 +29,8 @@ static int __init shim_init(void)
 	if (ret)
 		goto err_grace;
 
-	pr_info("lockd_shim " SHIM_MODULE_VERSION ": gate closed, every network namespace in grace until a daemon opens it\n");
+	pr_info("lockd_shim %s: gate closed, every network namespace in grace until a daemon opens it\n",
+		SHIM_MODULE_VERSION);
 	return 0;
 
 err_grace:

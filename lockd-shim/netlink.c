@@ -90,6 +90,14 @@ static int put_net_status(struct sk_buff *skb, const struct shim_net_status *st)
 
 /* Events */
 
+/*
+ * Memory is never waited for: it might be sought in a GFS2 that is frozen until
+ * the daemon has acted on this very event.  Listeners are told that they missed
+ * one, as if their buffer had been full.
+ */
+#define EVENT_GFP	(GFP_NOWAIT | __GFP_NOWARN)
+#define EVENT_SIZE	512
+
 static struct sk_buff *event_new(u8 cmd, void **hdr)
 {
 	struct sk_buff *skb;
@@ -98,14 +106,15 @@ static struct sk_buff *event_new(u8 cmd, void **hdr)
 
 	if (!family_up)
 		return NULL;
-	skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!skb)
+	skb = genlmsg_new(EVENT_SIZE, EVENT_GFP);
+	if (!skb) {
+		genl_set_err(&shim_family, &init_net, 0, 0, -ENOBUFS);
 		return NULL;
+	}
 	*hdr = genlmsg_put(skb, 0, 0, &shim_family, 0, cmd);
 	return skb;
 }
 
-/* An event that is lost for want of memory can be found in the status. */
 static void event_send(struct sk_buff *skb, void *hdr, int err)
 {
 	if (err) {
@@ -113,7 +122,7 @@ static void event_send(struct sk_buff *skb, void *hdr, int err)
 		return;
 	}
 	genlmsg_end(skb, hdr);
-	genlmsg_multicast(&shim_family, skb, 0, 0, GFP_KERNEL);
+	genlmsg_multicast(&shim_family, skb, 0, 0, EVENT_GFP);
 }
 
 void shim_notify_trip(u64 trips, enum lockd_shim_cause cause)
@@ -163,24 +172,19 @@ void shim_notify_hooks(void)
 
 /* Commands */
 
-static int status_reply(struct genl_info *info, u8 cmd)
+/* Takes over @skb if there is no error. */
+static int status_reply(struct sk_buff *skb, struct genl_info *info, u8 cmd)
 {
-	struct sk_buff *skb;
-	void *hdr;
+	void *hdr = genlmsg_put_reply(skb, info, &shim_family, 0, cmd);
 
-	skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!skb)
-		return -ENOMEM;
-	hdr = genlmsg_put_reply(skb, info, &shim_family, 0, cmd);
-	if (!hdr || put_status(skb)) {
-		nlmsg_free(skb);
+	if (!hdr || put_status(skb))
 		return -EMSGSIZE;
-	}
 	genlmsg_end(skb, hdr);
-	return genlmsg_reply(skb, info);
+	genlmsg_reply(skb, info);
+	return 0;
 }
 
-static int attached(struct genl_info *info)
+static int check_attached(struct genl_info *info)
 {
 	lockdep_assert_held(&shim_mutex);
 
@@ -204,11 +208,18 @@ static struct net *get_net_attr(struct genl_info *info)
 
 static int status_get(struct sk_buff *skb, struct genl_info *info)
 {
+	struct sk_buff *reply;
 	int ret;
 
+	/* Not under the mutex: closing must not wait for memory. */
+	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!reply)
+		return -ENOMEM;
 	mutex_lock(&shim_mutex);
-	ret = status_reply(info, LOCKD_SHIM_CMD_STATUS_GET);
+	ret = status_reply(reply, info, LOCKD_SHIM_CMD_STATUS_GET);
 	mutex_unlock(&shim_mutex);
+	if (ret)
+		nlmsg_free(reply);
 	return ret;
 }
 
@@ -272,11 +283,15 @@ static int ns_dump(struct sk_buff *skb, struct netlink_callback *cb)
 static int attach(struct sk_buff *skb, struct genl_info *info)
 {
 	static char wrong[64];	/* outlives us: the kernel reads it for the ack */
+	struct sk_buff *reply;
 	u32 version;
 	int ret;
 
 	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_VERSION))
 		return -EINVAL;
+	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!reply)
+		return -ENOMEM;
 	version = nla_get_u32(info->attrs[LOCKD_SHIM_A_VERSION]);
 
 	mutex_lock(&shim_mutex);
@@ -290,9 +305,11 @@ static int attach(struct sk_buff *skb, struct genl_info *info)
 	}
 	ret = gate_attach(info->snd_portid, info->extack);
 	if (!ret)
-		ret = status_reply(info, LOCKD_SHIM_CMD_ATTACH);
+		ret = status_reply(reply, info, LOCKD_SHIM_CMD_ATTACH);
 out:
 	mutex_unlock(&shim_mutex);
+	if (ret)
+		nlmsg_free(reply);
 	return ret;
 }
 
@@ -329,7 +346,7 @@ static int gate_set(struct sk_buff *skb, struct genl_info *info)
 	}
 
 	mutex_lock(&shim_mutex);
-	ret = attached(info);
+	ret = check_attached(info);
 	if (ret)
 		goto out;
 	if (state == LOCKD_SHIM_STATE_OPEN)
@@ -363,7 +380,7 @@ static int reclaim_set(struct sk_buff *skb, struct genl_info *info)
 		return PTR_ERR(net);
 
 	mutex_lock(&shim_mutex);
-	ret = attached(info);
+	ret = check_attached(info);
 	if (ret)
 		goto out;
 	if (epoch != shim.epoch) {
@@ -396,7 +413,7 @@ static int permit(struct sk_buff *skb, struct genl_info *info)
 	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_PERMIT_UNTIL))
 		return -EINVAL;
 	mutex_lock(&shim_mutex);
-	ret = attached(info);
+	ret = check_attached(info);
 	if (!ret)
 		ret = permit_set(nla_get_u64(info->attrs[LOCKD_SHIM_A_PERMIT_UNTIL]),
 				 info->extack);

@@ -27,6 +27,7 @@
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
 #include <linux/sunrpc/svc.h>
 #include <linux/sunrpc/svc_xprt.h>
 
@@ -209,11 +210,16 @@ static int nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 	return -ENOLCK;
 }
 
-/* The replacements.  gate_redirect() took the reference that they put. */
+/*
+ * The replacements.  gate_redirect() took the reference that they put.  No
+ * memory is sought in filesystems meanwhile: one of them may be this GFS2,
+ * frozen, and an undo must not wait for that.
+ */
 
 static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 {
 	struct gate_hook *hook = &gate_hook_lock;
+	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
 	if (always_passes(cmd, fl))
@@ -226,6 +232,7 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 		ret = nfs_reclaim(hook, file, cmd, fl);
 	else
 		ret = nfs_new_lock(hook, file, cmd, fl);
+	memalloc_nofs_restore(nofs);
 	module_put(THIS_MODULE);
 	return ret;
 }
@@ -233,6 +240,7 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
 {
 	struct gate_hook *hook = &gate_hook_flock;
+	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
 	if (always_passes(cmd, fl))
@@ -240,6 +248,7 @@ static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
 	else
 		ret = local_gate(hook, file, cmd, fl, gate_remember_flock,
 				 gate_undo_flock);
+	memalloc_nofs_restore(nofs);
 	module_put(THIS_MODULE);
 	return ret;
 }

@@ -199,7 +199,7 @@ static int on_event(struct nl_msg *msg, void *arg)
 	return NL_OK;
 }
 
-/* Receives until the acknowledgement; prints replies and the error, if any. */
+/* Receives until the acknowledgment; prints replies and the error, if any. */
 static int receive(void)
 {
 	static char buffer[65536];

@@ -9,6 +9,10 @@
  * there.  Nested attributes are not used.  u64 attributes are host-endian and
  * may be preceded by an LOCKD_SHIM_A_PAD.
  *
+ * No command waits for the DLM or for a filesystem.  The kernel's own part of
+ * netlink allocates memory, though, and may look for it in a GFS2 that is
+ * frozen: a daemon should have set PR_SET_IO_FLUSHER (prctl(2)).
+ *
  * The module keeps one gate for the node (closed or open) and, for each
  * network namespace, a permission to reclaim.  A freshly loaded module is
  * closed.  The gate is open for a lock operation only if all of this holds:
@@ -24,7 +28,7 @@
  * Commands
  * --------
  *
- * Errors carry a text in the extended acknowledgement (NLMSGERR_ATTR_MSG;
+ * Errors carry a text in the extended acknowledgment (NLMSGERR_ATTR_MSG;
  * switch on NETLINK_EXT_ACK).  -EINVAL with NLMSGERR_ATTR_MISS_TYPE or
  * NLMSGERR_ATTR_OFFS is a missing or malformed attribute.  Attributes not
  * listed for a command are refused.  "Attached" below is the daemon's socket;
@@ -65,7 +69,7 @@
  *	STATE = CLOSED is always obeyed, whatever the permit and the hooks,
  *	and waits for nothing outside the module.  EPOCH becomes the current
  *	epoch; every permission to reclaim that was given for another epoch
- *	is withdrawn.  When the acknowledgement arrives, local lockers are
+ *	is withdrawn.  When the acknowledgment arrives, local lockers are
  *	blocked, a lock_manager is on the grace list of every network
  *	namespace, and a grant that was already on its way will be looked at
  *	again and undone before its program or client sees it.
@@ -87,7 +91,7 @@
  *	NETNS_FD, STATE, EPOCH.  STATE = RECLAIM: reclaims of clients of that
  *	network namespace pass the gate; opens there are refused while
  *	reclaims are taken.  STATE = CLOSED withdraws it.  The withdrawal is
- *	complete when the acknowledgement arrives: a reclaim that is still on
+ *	complete when the acknowledgment arrives: a reclaim that is still on
  *	its way by then (see RECLAIMS_IN_FLIGHT) is undone and its client told
  *	to try again later.  It never waits for the DLM.  To withdraw what is
  *	not given is no error.
@@ -117,8 +121,8 @@
  * Events
  * ------
  *
- * Multicast group "events".  A listener that was overrun (ENOBUFS) asks for
- * the status; every event can be found again there.
+ * Multicast group "events".  A listener that is told ENOBUFS has missed some,
+ * and asks for the status; every event can be found again there.
  *
  * LOCKD_SHIM_CMD_TRIP_NTF
  *	TRIPS, CAUSE.  The gate's tripwire was touched; sent for each change
