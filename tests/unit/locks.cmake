@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Unit tests of the lock table, and of keeper and client together over a real socket.
+find_package(spdlog REQUIRED)
+find_package(Threads REQUIRED)
 if(NOT TARGET doctest_main_locks)
   add_library(doctest_main_locks STATIC ${CMAKE_CURRENT_LIST_DIR}/locks_main_test.cc)
   target_link_libraries(doctest_main_locks PUBLIC doctest::doctest)
