@@ -389,7 +389,7 @@ void fsm::decide_locks() {
         // ◆ A queued request that is no longer wanted blocks others' in the DLM's queue.
         if (*lock_.wanted != *want && !lock_.cancelling) {
             lock_.cancelling = true;
-            emit(effect::cancel{lock_resource::grace, params_.self});
+            emit(effect::cancel{lock_resource::grace, {}});
         }
         return;
     }
@@ -410,7 +410,7 @@ void fsm::decide_locks() {
     if (from_ex)
         value = wire::encode_lock_value({state_.current, state_.recovery, state_.purged});
     lock_.wanted = next_mode;
-    emit(effect::convert{lock_resource::grace, params_.self, next_mode, from_ex, value});
+    emit(effect::convert{lock_resource::grace, {}, next_mode, from_ex, value});
 }
 
 // ---------------------------------------------------------------------------------------------
