@@ -7,5 +7,5 @@ target_link_libraries(graced_engine PUBLIC grace PRIVATE graced_flags)
 add_executable(graced main.cc daemon.cc instances.cc status.cc)
 target_compile_definitions(graced PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
 target_link_libraries(graced PRIVATE graced_engine graced_config graced_group graced_locks graced_store
-  graced_control graced_notify cld_pipe embedded_kernel shim_netlink CLI11::CLI11 graced_flags)
+  graced_control graced_notify graced_cld graced_shim graced_embedded_kernel CLI11::CLI11 graced_flags)
 install(TARGETS graced DESTINATION ${CMAKE_INSTALL_SBINDIR})

@@ -13,7 +13,8 @@ struct error {
     int code = 0;        // errno where the cause has one, else 0
 };
 
-template <typename T> using result = tl::expected<T, error>;
+template <typename T>
+using result = tl::expected<T, error>;
 
 inline tl::unexpected<error> fail(std::string message, int code = 0) {
     return tl::unexpected<error>(error{std::move(message), code});

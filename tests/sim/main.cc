@@ -151,10 +151,7 @@ private:
         w_.after(w_.token + milliseconds(static_cast<std::int64_t>(w_.draw(6000))), [this, i] {
             say("fence node " + std::to_string(i));
             split_ = 0;
-            if (w_[i].powered) {
-                drop_servers(w_[i]);
-                w_.power_off(i);
-            }
+            w_.power_off(i); // what it served was dropped when it was cut off
             w_.after(w_.token + milliseconds(10), [this, i, b = w_[i].boot] {
                 if (w_[i].boot == b)
                     w_.fence(i);

@@ -370,6 +370,11 @@ void world::start_daemon(unsigned i) {
     n.kern.reclaim.clear();
     n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
     lock_map held = locks.locks_of(n.id);
+    for (const auto& [key, status] : held) { // the client gives back the probes of a former life
+        if (key.resource != lock_resource::alive || key.node == n.id) continue;
+        locks.cancel(n.id, key);
+        locks.convert(n.id, key, lock_mode::nl);
+    }
     n.take(input::locks_known{held[grace_lock].held.value_or(lock_mode::nl),
                               held[alive_lock(n.id)].held == lock_mode::ex});
     const std::uint64_t c = component_of_.at(n.id);
