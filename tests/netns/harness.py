@@ -137,6 +137,8 @@ class Cluster:
         self.wait_membership(list(self.nodes))
         for node in self:
             node.start_graced(ready=False)
+        for node in self:
+            node.wait_graced()
         self.wait_open()
 
     def start_dlm(self):
@@ -319,29 +321,36 @@ class Node:
     def start_graced(self, ready=True, config=None):
         self.graced = Program(f"graced of {self.name}", self.inside(BIN / "graced", "--config", config or self.config), self.log)
         if ready:
-            wait(lambda: not self.graced.running() or self.status_or_none(), 10, f"graced on {self.name}; see {self.log}")
-            if not self.graced.running():
-                raise Failed(f"graced of {self.name} ended with {self.graced.status}: {self.last_log()}")
+            self.wait_graced()
+
+    def wait_graced(self):
+        wait(lambda: not self.graced.running() or self.status_or_none(), 10, f"graced on {self.name}; see {self.log}")
+        if not self.graced.running():
+            raise Failed(f"graced of {self.name} ended with {self.graced.status}: {self.last_log()}")
 
     def running(self):
         return self.graced is not None and self.graced.running()
 
     def gracectl(self, *words, timeout=10, check=True):
-        """Its answer as JSON (`--json` is added)."""
-        done = run(self.inside(BIN / "gracectl", "--json", *words), timeout=timeout, check=False)
-        if check and done.returncode != 0:
-            raise Failed(f"gracectl {' '.join(map(str, words))} on {self.name}: status {done.returncode}, {(done.stderr or done.stdout).strip()}")
+        """Its answer as JSON, with its exit status as "exit"."""
+        done = run(self._gracectl(words), timeout=timeout, check=False)
+        asked = f"gracectl {' '.join(map(str, words))} on {self.name}"
         try:
-            return json.loads(done.stdout)
+            answer = json.loads(done.stdout)
         except ValueError:
-            if check:
-                raise Failed(f"gracectl {' '.join(map(str, words))} on {self.name} did not print JSON: {done.stdout!r}") from None
-            return {"status": done.returncode, "error": done.stderr.strip()}
+            raise Failed(f"{asked}: status {done.returncode}, no JSON, but {done.stdout!r} {done.stderr!r}") from None
+        if check and done.returncode != 0:
+            raise Failed(f"{asked}: status {done.returncode}, {answer.get('error', answer)}")
+        return {**answer, "exit": done.returncode}
+
+    def _gracectl(self, words):
+        # --ipc: it would look into this machine's /etc/graced.
+        return self.inside(BIN / "gracectl", "--json", "--ipc", "graced", *words)
 
     def ask(self, *words):
         """A gracectl that may take long: a Program with .running(), .status."""
         return Program(
-            f"gracectl {words[0]} on {self.name}", self.inside(BIN / "gracectl", "--json", *words), self.dir / "gracectl.log"
+            f"gracectl {words[0]} on {self.name}", self._gracectl(words), self.dir / f"gracectl-{words[0]}.log"
         )  # fmt: skip
 
     def status(self):
@@ -373,7 +382,7 @@ class Node:
 
     def clients(self, server):
         """{name: epoch} of the clients on record."""
-        return {c["name"]: c["epoch"] for c in self.gracectl("clients", server)["clients"]}
+        return {c["name"]: c["epoch"] for c in self.gracectl("clients", "--server", server)["clients"]}
 
     # --- locks ---
 
@@ -406,7 +415,9 @@ class Node:
 
     def announce(self, server):
         """As graced-server does; ends when its nfsd may start: no grace, or reclaim is open."""
-        return self.ask("server-start", server, "--pipe", self.pipe(server))
+        return self.ask(
+            "server-start", server, "--netns", "/run/netns/none", "--nfsd-fs", "/none", "--pipe", self.pipe(server)
+        )  # fmt: skip
 
     def start_nfsd(self, server, announced, timeout=20):
         if announced.wait_end(timeout) != 0:
