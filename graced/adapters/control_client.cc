@@ -9,6 +9,7 @@
 #include <cstring>
 #include <poll.h>
 #include <system_error>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -100,8 +101,10 @@ result<control_client> control_client::connect(const std::string& name, millisec
         ready = ::poll(&waiting, 1, remaining(end, timeout));
     } while (ready < 0 && errno == EINTR);
     if (ready <= 0) {
-        // Left behind on purpose: libqb can take down a finished connection only.
-        return tl::unexpected(cannot_connect(name, ready == 0 ? ETIMEDOUT : errno));
+        const int code = ready == 0 ? ETIMEDOUT : errno;
+        qb_ipcc_disconnect(qb); // of an unfinished connection it leaves the socket open
+        ::close(fd);
+        return tl::unexpected(cannot_connect(name, code));
     }
     const int rc = qb_ipcc_connect_continue(qb);
     if (rc != 0) {

@@ -64,10 +64,11 @@ const char* to_code(request_status);
 
 struct control_options {
     std::string name = "graced";
-    uid_t allowed_uid = 0;             // root may always
-    std::size_t max_connections = 64;  // more are refused with EAGAIN
-    std::size_t max_outstanding = 16;  // requests of one connection that wait for their answers
-    std::size_t max_reply = 64U << 20; // bytes of one answer
+    uid_t allowed_uid = 0;            // root may always
+    std::size_t max_connections = 64; // more are refused with EAGAIN
+    std::size_t max_outstanding = 16; // requests of one connection that wait for their answers
+    std::size_t max_reply =
+        16U << 20; // bytes of one answer: the loop stands still while it is written
     std::size_t max_backlog =
         128U << 20; // bytes that a slow reader may leave queued: then it is cut off
 };

@@ -25,17 +25,12 @@ CLI::App* add(CLI::App& app, const char* verb, const char* help,
     return sub;
 }
 
-// The daemon gets the limit too: it can then say what it still waits for.
+// The daemon is told the limit too, for its progress lines; the client is who keeps it.
 json with_limit(json request, wait_limit limit) {
     if (limit > 0) {
         request["timeout"] = limit;
     }
     return request;
-}
-
-// A little longer than the daemon's own limit, so that its answer, which says more, comes first.
-wait_limit patience(wait_limit limit) {
-    return limit > 0 ? limit + 2 : 0;
 }
 
 } // namespace
@@ -46,8 +41,8 @@ void add_grace_verbs(CLI::App& app, session& s) {
         auto* sub = add(app, "start", "start a grace period, or join the one that is on", a, 30);
         sub->add_option("server", a->subject, "whose clients may reclaim; default: every server's");
         sub->callback([&s, a] {
-            s.show(with_limit({{"verb", "start"}, {"server", a->subject}}, a->limit),
-                   patience(a->limit), [](const json& r) {
+            s.show(with_limit({{"verb", "start"}, {"server", a->subject}}, a->limit), a->limit,
+                   [](const json& r) {
                        return render_done(r, "Grace is starting: see gracectl status.");
                    });
         });
@@ -61,8 +56,8 @@ void add_grace_verbs(CLI::App& app, session& s) {
                 a, 30);
         sub->add_option("server", a->subject, "default: every server");
         sub->callback([&s, a] {
-            s.show(with_limit({{"verb", "lift"}, {"server", a->subject}}, a->limit),
-                   patience(a->limit), [](const json& r) {
+            s.show(with_limit({{"verb", "lift"}, {"server", a->subject}}, a->limit), a->limit,
+                   [](const json& r) {
                        return render_done(r,
                                           "Grace ends when the last server is done: see gracectl "
                                           "status.");
@@ -77,7 +72,7 @@ void add_grace_verbs(CLI::App& app, session& s) {
             ->check(CLI::IsMember({"normal", "entering", "reclaiming", "lifting"}));
         sub->callback([&s, a] {
             s.show(
-                with_limit({{"verb", "wait"}, {"phase", a->subject}}, a->limit), patience(a->limit),
+                with_limit({{"verb", "wait"}, {"phase", a->subject}}, a->limit), a->limit,
                 [a](const json& r) { return render_done(r, "The phase is " + a->subject + "."); });
         });
     }
@@ -88,8 +83,8 @@ void add_grace_verbs(CLI::App& app, session& s) {
                 "tell that a node is about to be fenced; returns when all others enforce", a, 60);
         sub->add_option("node", a->subject, "name or id of the node")->required();
         sub->callback([&s, a] {
-            s.show(with_limit({{"verb", "fence-notify"}, {"node", a->subject}}, a->limit),
-                   patience(a->limit), [a](const json& r) {
+            s.show(with_limit({{"verb", "fence-notify"}, {"node", a->subject}}, a->limit), a->limit,
+                   [a](const json& r) {
                        return render_done(r, "All nodes but " + a->subject + " enforce.");
                    });
         });

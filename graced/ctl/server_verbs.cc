@@ -59,8 +59,7 @@ void add(CLI::App& app, session& s, const char* verb, const char* help, const ch
         if (a->limit > 0) {
             request["timeout"] = a->limit;
         }
-        s.show(request, a->limit > 0 ? a->limit + 2 : 0,
-               [&](const json& r) { return render_done(r, a->server + done); });
+        s.show(request, a->limit, [&](const json& r) { return render_done(r, a->server + done); });
     });
 }
 

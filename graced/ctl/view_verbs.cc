@@ -58,13 +58,15 @@ std::optional<json> all_clients(session& s, const std::string& server) {
             return all;
         }
         const json& last = clients->back();
-        json after = {{"server", last.value("server", "")},
-                      {"name_hex", last.value("name_hex", "")}};
-        if (request.contains("after") && request["after"] == after) {
+        const std::string after_server = last.value("server", "");
+        const std::string after_hex = last.value("name_hex", "");
+        if (request.value("after_server", "") == after_server &&
+            request.value("after_hex", "") == after_hex) {
             all["more"] = true; // a daemon that does not know pages
             return all;
         }
-        request["after"] = std::move(after);
+        request["after_server"] = after_server;
+        request["after_hex"] = after_hex;
     }
 }
 
