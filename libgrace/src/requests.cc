@@ -226,6 +226,15 @@ std::vector<std::string> fsm::blocked_by() const {
         why.push_back("the keeper of the DLM locks does not answer");
     if (!synced_ || !quorate())
         return why;
+    if (!synced_majority()) {
+        std::string where;
+        for (const auto& [id, votes] : quorum_.votes)
+            if (!is_synced(state_, id))
+                where += (where.empty() ? "" : ", ") + name_of(id);
+        why.push_back("graced runs on too few nodes: without more than half of the votes no record "
+                      "is kept and no grace is lifted; start it on " +
+                      where);
+    }
     if (!in_grace(state_)) {
         if (lock_.known && lock_.held != lock_mode::pr)
             why.push_back("waiting for the PR lock");
@@ -261,6 +270,15 @@ std::vector<std::string> fsm::blocked_by() const {
     for (const auto& [name, v] : state_.servers)
         if (v.need && !v.host)
             why.push_back("server " + name + " NEEDs and no node hosts it");
+    if (state_.lifting) {
+        for (const auto& [id, n] : state_.nodes)
+            if (n.member && n.synced && n.durable < state_.purge_at)
+                why.push_back("node " + name_of(id) + " has not got the purge on its disk yet");
+    } else if (const node_id last = purger(state_)) {
+        why.push_back(last == params_.self && lock_.held != lock_mode::ex
+                          ? "waiting for the EX lock, to purge"
+                          : "node " + name_of(last) + " is the last out and has not purged yet");
+    }
     return why;
 }
 
