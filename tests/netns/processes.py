@@ -110,19 +110,18 @@ class Program:
     def say(self, line):
         self.process.stdin.write(line.encode() + b"\n")
 
+    def heard(self):
+        """Whether a line has come that was not taken yet."""
+        if b"\n" not in self._unread:
+            os.set_blocking(self.process.stdout.fileno(), False)
+            more = self.process.stdout.read(65536)
+            if more == b"":
+                raise Failed(f"{self.name} ended, status {self.process.wait(5)}; see {self.log}")
+            self._unread += more or b""
+        return b"\n" in self._unread
+
     def hear(self, timeout):
         """The next line, without its end."""
-        os.set_blocking(self.process.stdout.fileno(), False)
-
-        def line():
-            if b"\n" not in self._unread:
-                more = self.process.stdout.read(65536)
-                if more == b"":
-                    raise Failed(f"{self.name} ended, status {self.process.wait(5)}; see {self.log}")
-                self._unread += more or b""
-            if b"\n" not in self._unread:
-                return None
-            first, self._unread = self._unread.split(b"\n", 1)
-            return (first.decode(),)
-
-        return wait(line, timeout, f"a line of {self.name}", every=0.005)[0]
+        wait(self.heard, timeout, f"a line of {self.name}", every=0.005)
+        first, self._unread = self._unread.split(b"\n", 1)
+        return first.decode()

@@ -48,6 +48,13 @@ class Watcher:
     def opened_at(self, number, since):
         return next((at for at, granted in self.changes[number] if granted and at > since), None)
 
+    def refused_for(self, number, since):
+        """For how long in all, in seconds."""
+        changes = [*self.changes[number], (time.monotonic(), None)]
+        return sum(
+            max(0.0, end - max(at, since)) for (at, granted), (end, _) in zip(changes, changes[1:]) if granted is False
+        )
+
     def stop(self):
         self._end.set()
         for thread in self._threads:

@@ -59,7 +59,7 @@ def test_split_three_two(make):
     time.sleep(1)
     for number in (4, 5):
         assert not watcher.granted_between(cut + cluster.token / 1000, time.monotonic()) & {number}
-    assert not small.program._unread
+    assert not small.program.heard(), "a record was acknowledged without quorum"
     cluster.net.split(set())
     cluster.wait_membership([1, 2, 3, 4, 5])
     wait(lambda: all(node.status()["synced"] for node in cluster), 10, "all synced again")
@@ -74,7 +74,8 @@ def test_split_three_two(make):
 
 
 def test_everyone_alone(make):
-    """The switch dies: nobody has quorum, all gates close; it comes back: nothing is lost."""
+    """The switch dies: nobody has quorum, all gates close; it comes back: no record is lost, and no
+    gate opens before the clients of a server whose node may have been dropped had their grace."""
     cluster = make(3)
     cluster.start()
     nfsd = cluster[1].serve("vs1")
@@ -90,14 +91,31 @@ def test_everyone_alone(make):
         took = watcher.closed_at(node.number, cut) - cut
         assert took < cluster.token / 1000 + MARGIN_S, f"the gate of {node.name} closed after {took:.2f} s"
         assert not node.status()["quorate"]
+    closed = time.monotonic()
     for node in cluster:
         node.restore()
     cluster.wait_membership([1, 2, 3])
+    wait(lambda: all(node.status()["synced"] for node in cluster), 20, "all synced again")
+    for node in cluster:
+        assert set(node.clients("vs1")) == {"alice"}, node.clients("vs1")
+    # All three founded together: node 1 says that vs1 lost nothing. Two of them met first: for them
+    # node 1 was dead, its locks may be gone, so vs1 has to start anew.
+    wait(
+        lambda: cluster[1].gate() == "open" or not cluster[1].server("vs1")["host"], 10,
+        lambda: f"an end, or vs1 without a host; {cluster[1].describe()}",
+    )  # fmt: skip
+    note = "founded by all"
+    if not cluster[1].server("vs1")["host"]:
+        note = "founded by two, vs1 started anew"
+        assert not watcher.granted_between(closed)
+        nfsd.stop()
+        cluster[1].gracectl("server-released", "vs1")
+        nfsd = cluster[1].serve("vs1")
+        assert nfsd.reclaim("alice") == "ok"
     cluster.wait_open(deadline_s=20)
     watcher.stop()
-    for node in cluster:
-        assert set(node.clients("vs1")) == {"alice"}
     assert nfsd.create("bob") == "ok"
+    return note
 
 
 def pause(make, seconds):
