@@ -218,7 +218,11 @@ TEST_CASE("answers of any size up to the limit") {
         CHECK(ask(c, {{"verb", "large"}, {"size", size}})["data"].get<std::string>().size() ==
               size);
     }
-    CHECK(ask(c, {{"verb", "large"}, {"size", 17U << 20}})["code"] == "too_large");
+    control_options options;
+    options.max_reply = 1U << 20;
+    const daemon_side small(options);
+    control_client d = small.connect();
+    CHECK(ask(d, {{"verb", "large"}, {"size", 1U << 20}})["code"] == "too_large");
 }
 
 TEST_CASE("progress before the answer, in order, more than the ring holds") {
