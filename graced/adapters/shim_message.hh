@@ -35,7 +35,7 @@ struct status {
 struct network_namespace {
     std::uint32_t inode = 0;
     std::uint64_t cookie = 0;
-    std::uint32_t state = LOCKD_SHIM_STATE_CLOSED; // closed or reclaim
+    std::uint32_t state = LOCKD_SHIM_STATE_CLOSED; // closed, reclaim or open
     std::uint32_t reclaims_in_flight = 0;
     bool held = false;     // our lock_manager is on its grace list
     bool in_grace = false; // the kernel says so, for whatever reason

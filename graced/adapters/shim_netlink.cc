@@ -16,6 +16,7 @@
 #include <set>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <thread>
 #include <time.h>
@@ -26,6 +27,7 @@ namespace {
 
 constexpr std::uint64_t retry_after = 500'000'000;
 constexpr std::uint64_t refresh_after = 2'000'000'000;
+constexpr std::uint64_t refresh_after_event = 100'000'000;
 constexpr std::size_t max_under_way = 4096;
 constexpr std::size_t max_namespaces = 4096;
 constexpr std::size_t max_writers = 16;
@@ -65,6 +67,13 @@ int genl_socket() {
     const int size = 1 << 20;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
     return fd;
+}
+
+bool same_file(int a, int b) {
+    struct stat sa {};
+    struct stat sb {};
+    return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
 }
 
 } // namespace
@@ -145,7 +154,7 @@ void shim_netlink::connect() {
     attach_replied_ = false;
     attach_seq_ = next_seq();
     send(attach_seq_, shim::attach(connection_.family, attach_seq_, LOCKD_SHIM_VERSION),
-         {purpose::attach, 0, {}});
+         {purpose::attach});
 }
 
 void shim_netlink::disconnect() {
@@ -296,10 +305,13 @@ void shim_netlink::handle(const shim::item& i) {
         status_.last.state = gate->state;
         status_.last.reason = gate->reason;
         status_.last.epoch = gate->epoch;
+        refresh_soon();
         note_trips(gate->trips);
         if (gate->state == LOCKD_SHIM_STATE_CLOSED && gate->reason != LOCKD_SHIM_REASON_ORDER &&
             gate->reason != LOCKD_SHIM_REASON_ATTACH && gate->reason != LOCKD_SHIM_REASON_TRIP)
             note_closed();
+    } else if (std::holds_alternative<shim::namespace_event>(i)) {
+        refresh_soon();
     } else if (const auto* hooks = std::get_if<shim::hooks_event>(&i)) {
         status_.last.hooks = hooks->hooks;
         status_.last.hooks_wanted = hooks->hooks_wanted;
@@ -334,18 +346,19 @@ void shim_netlink::finish(const shim::ack& a, request r) {
     case purpose::open:
     case purpose::reclaim:
         if (a.code == 0) {
+            if (r.what == purpose::close)
+                status_.last.epoch = r.at;
             if (r.what == purpose::open && a.seq == gate_seq_)
                 open_ = true;
             sink_(input::kernel_acked{r.order});
             return;
         }
-        if (!r.server.empty())
-            drop_reclaim(r.server);
         sink_(input::kernel_refused{r.order, a.code, words(a)});
         return;
     case purpose::withdraw:
-        // The close behind it promises that nobody may reclaim; closing the socket keeps that.
-        if (a.code != 0)
+        // ESTALE: the module's epoch is another one by now, and with the change it withdrew all.
+        // Else: the close behind promises that nobody may reclaim; closing the socket keeps that.
+        if (a.code != 0 && a.code != -ESTALE)
             lose("kernel module lockd_shim did not withdraw a permission to reclaim: " + words(a));
         return;
     case purpose::permit:
@@ -414,64 +427,71 @@ void shim_netlink::close_gate(epoch at, std::uint64_t order) {
     open_ = false;
     // The module keeps permissions of the very epoch (a trip leaves them alone, too); the port's
     // promise is that closing withdraws all of them. They are withdrawn before: the kernel performs
-    // requests of a socket in order, so this order's acknowledgement stands for theirs.
+    // requests of a socket in order, so this order's acknowledgement stands for theirs. Those of
+    // another epoch it withdraws by itself, and refuses ours as stale.
     while (!reclaiming_.empty()) {
-        const auto it = reclaiming_.begin();
-        if (it->second.at == at) {
-            const auto seq = next_seq();
-            send(seq,
-                 shim::reclaim_set(connection_.family, seq, it->second.netns_fd, at.value, false),
-                 {purpose::withdraw, 0, {}});
-        }
+        withdraw(reclaiming_.begin()->second, at.value);
         if (!reclaiming_.empty()) // send() may have lost the connection, and them with it
             drop_reclaim(reclaiming_.begin()->first);
     }
     gate_seq_ = next_seq();
     send(gate_seq_, shim::gate_closed(connection_.family, gate_seq_, at.value),
-         {purpose::close, order, {}});
+         {purpose::close, order, at.value});
 }
 
 void shim_netlink::open_gate(epoch at, std::uint64_t trips, std::uint64_t order) {
     gate_seq_ = next_seq();
     send(gate_seq_, shim::gate_open(connection_.family, gate_seq_, at.value, trips),
-         {purpose::open, order, {}});
+         {purpose::open, order});
 }
 
 void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std::uint64_t order) {
-    const auto given = reclaiming_.find(server);
-    if (!on && given == reclaiming_.end())
-        return later(input::kernel_acked{order}); // attaching withdrew all that was given before
-    if (on && given == reclaiming_.end()) {
-        const auto known = places_.find(server);
-        if (known == places_.end())
-            return refuse(
-                order, -ENOENT,
-                fmt::format("the network namespace of server {} is not known here", server));
-        const int fd = ::open(known->second.netns.c_str(), O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
-            const int code = errno;
-            return refuse(order, -code,
-                          fmt::format("cannot open {}, the network namespace of server {}: {}",
-                                      known->second.netns, server, text_of(code)));
-        }
-        reclaiming_.emplace(server, reclaim_on{fd, at});
+    const auto before = reclaiming_.find(server);
+    if (!on) {
+        if (before == reclaiming_.end()) // attaching withdrew all that was given before
+            return later(input::kernel_acked{order});
+        const auto seq = next_seq();
+        send(seq, shim::reclaim_set(connection_.family, seq, before->second, at.value, false),
+             {purpose::reclaim, order});
+        return drop_reclaim(server); // the kernel has taken the request, with the file, by now
     }
-    auto& r = reclaiming_.at(server);
-    if (on)
-        r.at = at;
-    const int fd = r.netns_fd;
+
+    const auto known = places_.find(server);
+    if (known == places_.end())
+        return refuse(order, -ENOENT,
+                      fmt::format("the network namespace of server {} is not known here", server));
+    const int fd = ::open(known->second.netns.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        const int code = errno;
+        return refuse(order, -code,
+                      fmt::format("cannot open {}, the network namespace of server {}: {}",
+                                  known->second.netns, server, text_of(code)));
+    }
+    if (connection_.orders < 0) {
+        close(fd);
+        return refuse(order, -ENOTCONN, "kernel module lockd_shim is not attached");
+    }
+    if (before != reclaiming_.end() && !same_file(before->second, fd))
+        withdraw(before->second, at.value); // the server was made anew in another namespace
+    drop_reclaim(server);
+    // Kept even if the kernel refuses: to withdraw what was not given is no error, to leave what
+    // an earlier order gave is one.
+    reclaiming_.emplace(server, fd);
     const auto seq = next_seq();
-    send(seq, shim::reclaim_set(connection_.family, seq, fd, at.value, on),
-         {purpose::reclaim, order, on ? server : std::string()});
-    if (!on)
-        drop_reclaim(server); // the kernel has taken the request, with the file, by now
+    send(seq, shim::reclaim_set(connection_.family, seq, fd, at.value, true),
+         {purpose::reclaim, order});
+}
+
+void shim_netlink::withdraw(int netns_fd, std::uint64_t at) {
+    const auto seq = next_seq();
+    send(seq, shim::reclaim_set(connection_.family, seq, netns_fd, at, false), {purpose::withdraw});
 }
 
 void shim_netlink::drop_reclaim(const std::string& server) {
     const auto it = reclaiming_.find(server);
     if (it == reclaiming_.end())
         return;
-    close(it->second.netns_fd);
+    close(it->second);
     reclaiming_.erase(it);
 }
 
@@ -485,7 +505,7 @@ void shim_netlink::extend_permit(instant until) {
     if (at > furthest)
         at = furthest;
     const auto seq = next_seq();
-    send(seq, shim::permit_set(connection_.family, seq, at), {purpose::permit, 0, {}});
+    send(seq, shim::permit_set(connection_.family, seq, at), {purpose::permit});
 }
 
 void shim_netlink::refresh() {
@@ -495,15 +515,24 @@ void shim_netlink::refresh() {
     if (connection_.orders < 0)
         return;
     auto seq = next_seq();
-    send(seq, shim::status_get(connection_.family, seq), {purpose::status, 0, {}});
+    send(seq, shim::status_get(connection_.family, seq), {purpose::status});
     if (connection_.orders >= 0) {
         seq = next_seq();
         dump_.clear();
         dump_seq_ = seq;
-        send(seq, shim::namespaces_dump(connection_.family, seq), {purpose::dump, 0, {}});
+        send(seq, shim::namespaces_dump(connection_.family, seq), {purpose::dump});
     }
     if (connection_.orders >= 0)
         qb_loop_timer_add(loop_, QB_LOOP_LOW, refresh_after, this, on_refresh, &refresh_timer_);
+}
+
+// For the people who look: with the namespaces as they are after the event.
+void shim_netlink::refresh_soon() {
+    if (!refresh_timer_) // not attached, or about to be
+        return;
+    qb_loop_timer_del(loop_, refresh_timer_);
+    refresh_timer_ = 0;
+    qb_loop_timer_add(loop_, QB_LOOP_LOW, refresh_after_event, this, on_refresh, &refresh_timer_);
 }
 
 void shim_netlink::on_refresh(void* data) {
@@ -521,11 +550,7 @@ void shim_netlink::set_namespace(std::string server, std::string netns_path,
 
 void shim_netlink::forget(const std::string& server) {
     if (const auto it = reclaiming_.find(server); it != reclaiming_.end()) {
-        const auto seq = next_seq();
-        send(seq,
-             shim::reclaim_set(connection_.family, seq, it->second.netns_fd, it->second.at.value,
-                               false),
-             {purpose::withdraw, 0, {}});
+        withdraw(it->second, status_.last.epoch);
         drop_reclaim(server);
     }
     places_.erase(server);
@@ -555,7 +580,8 @@ void shim_netlink::end_nfsd_grace(const std::string& server) {
     const auto write_it = [path, server, shared = writers_] {
         const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
         const bool written = fd >= 0 && write(fd, "Y\n", 2) == 2;
-        if (!written)
+        // EBUSY: nfsd does not run, or its grace is over (fs/nfsd/nfsctl.c write_v4_end_grace).
+        if (!written && !(fd >= 0 && errno == EBUSY))
             spdlog::warn("cannot end the grace of nfsd of server {}: {}: {}; it ends by itself "
                          "when nfsv4gracetime has passed",
                          server, path, text_of(errno));

@@ -88,14 +88,10 @@ private:
     struct request {
         purpose what;
         std::uint64_t order = 0;
-        std::string server; // of reclaim: to take it back if it is refused
+        std::uint64_t at = 0; // epoch of a close
     };
     struct place {
         std::string netns, nfsd;
-    };
-    struct reclaim_on { // an open file of the namespace: the path may lead to another one later
-        int netns_fd;
-        epoch at;
     };
     struct writers; // shared with the threads that write v4_end_grace
 
@@ -118,7 +114,9 @@ private:
     void refresh();
     std::uint32_t next_seq();
     void send(std::uint32_t seq, const std::vector<std::uint8_t>& message, request);
+    void withdraw(int netns_fd, std::uint64_t at);
     void drop_reclaim(const std::string& server);
+    void refresh_soon();
     void later(any_input);
     void refuse(std::uint64_t order, int code, std::string why);
 
@@ -132,7 +130,9 @@ private:
     bool open_ = false; // as far as we know
     std::map<std::uint32_t, request> under_way_;
     std::map<std::string, place> places_;
-    std::map<std::string, reclaim_on> reclaiming_;
+    // Servers that may reclaim, or for which it was asked: an open file of the namespace each,
+    // because the path may lead to another one later.
+    std::map<std::string, int> reclaiming_;
     std::vector<shim::network_namespace> dump_;
     std::vector<std::uint8_t> buffer_;
     snapshot status_;

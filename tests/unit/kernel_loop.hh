@@ -26,7 +26,9 @@ class loop {
 public:
     loop()
         : loop_(qb_loop_create()) {}
-    // Without qb_loop_destroy: libqb keeps one default loop, and destroying it twice is its bug.
+    ~loop() { qb_loop_destroy(loop_); }
+    loop(const loop&) = delete;
+    loop& operator=(const loop&) = delete;
     qb_loop_t* get() { return loop_; }
 
     // Runs the loop until the condition holds; false if it did not within the time.

@@ -250,7 +250,27 @@ TEST_CASE_FIXTURE(module, "reclaim: the namespace's file goes along; closing wit
     }
     SUBCASE("closing in the next epoch: the module withdraws by itself") {
         kernel.close_gate(epoch{7}, 5);
+        r = order();
+        CHECK(r.numbers.at(LOCKD_SHIM_A_EPOCH) == 7);
+        say(error_message(r.seq, -ESTALE, "the order is for another epoch"));
+        r = order();
+        CHECK(r.cmd == LOCKD_SHIM_CMD_GATE_SET);
+        say(error_message(r.seq, 0));
+        CHECK(next<input::kernel_acked>().order == 5);
+    }
+    SUBCASE("a second order that is refused does not hide the first one's permission") {
+        kernel.set_reclaim("vs1", epoch{4}, true, 4);
+        say(error_message(order().seq, -ESTALE, "the order is for another epoch"));
+        next<input::kernel_refused>();
+        kernel.close_gate(epoch{6}, 5);
+        CHECK(order().cmd == LOCKD_SHIM_CMD_RECLAIM_SET);
         CHECK(order().cmd == LOCKD_SHIM_CMD_GATE_SET);
+    }
+    SUBCASE("forgetting the server withdraws") {
+        kernel.forget("vs1");
+        r = order();
+        CHECK(r.numbers.at(LOCKD_SHIM_A_STATE) == LOCKD_SHIM_STATE_CLOSED);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_EPOCH) == 6);
     }
     SUBCASE("a withdrawal that fails closes the socket") {
         kernel.forget("vs1");
