@@ -173,6 +173,7 @@ std::optional<fatal> daemon::start() {
         lock_client_config lc;
         lc.socket_path = config_.locks.socket;
         lc.node = p.self;
+        lc.permit_ttl = p.permit_ttl;
         lc.keeper_command = config_.locks.keeper;
         if (config_.locks.backend == lock_backend::embedded)
             warnings_.push_back("the lock table is an embedded stand-in for the DLM: it protects "

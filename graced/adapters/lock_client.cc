@@ -101,6 +101,7 @@ void lock_client::connect() {
         watch(POLLIN);
         send_ping();
         auto m = wire::make<wire::hello>();
+        m.permit_ms = static_cast<std::uint32_t>(config_.permit_ttl / 1'000'000);
         m.node = config_.node.value;
         send(m);
         return;

@@ -40,6 +40,8 @@ struct lock_client_config {
     node_id node;
     // Started when nobody has listened for `spawn_after`; empty: never (systemd's business).
     std::vector<std::string> keeper_command;
+    // How long this node's gate may stay open without the daemon: so long the keeper keeps its PR.
+    duration permit_ttl = seconds(2);
     duration reconnect_every = milliseconds(100);
     duration spawn_after = seconds(1);
     // Pings go out once in `ping_every`; so many without an answer mean that the keeper is dead, or

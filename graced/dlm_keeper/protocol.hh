@@ -74,7 +74,7 @@ struct hello {
     static constexpr auto type = message_type::hello;
     header head;
     std::uint32_t node;
-    std::uint32_t zero;
+    std::uint32_t permit_ms; // how long its kernel's gate may stay open after its last order
 };
 struct convert {
     static constexpr auto type = message_type::convert;

@@ -11,11 +11,18 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 
 namespace grace::keeper {
 
 namespace {
+
+std::int64_t boottime() {
+    timespec t{};
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
 
 constexpr int answer_timeout_ms = 1000;
 constexpr std::uint64_t second = 1'000'000'000;
@@ -218,8 +225,10 @@ int32_t server::dispatch(connection& c, int32_t revents) {
 }
 
 void server::close_connection(connection& c) {
-    if (c.node)
+    if (c.node) {
         spdlog::info("the daemon of node {} (pid {}) is gone; its locks stay", c.node.value, c.pid);
+        daemons_[c.node].since = boottime();
+    }
     qb_loop_poll_del(loop_, c.fd);
     ::close(c.fd);
     connections_.erase(c.fd);
@@ -305,6 +314,7 @@ bool server::handle_hello(connection& c, const hello& m) {
         return refuse("another graced (pid " + std::to_string(other->pid) +
                       ") of this node is connected; stop that one first");
     c.node = only_node_ = node;
+    daemons_[node] = {static_cast<std::int64_t>(m.permit_ms) * 1'000'000, 0};
     spdlog::info("the daemon of node {} (pid {}) is here", node.value, c.pid);
     if (backend_.ready())
         send_state(c);
@@ -504,6 +514,28 @@ void server::begin_release(const std::string& why) {
     backend_.release_all(path_is_ours());
 }
 
+// A daemon is gone for longer than its permit: its kernel has closed the gate, so PR stands for
+// nothing any more, and EX purges nothing. Kept, they would bar reclaim from the whole cluster for
+// as long as the daemon is away. CW and `alive` stay: the kernel may still accept reclaims, and
+// the node is not dead.
+void server::step_down(node_id owner) {
+    const lock_map locks = backend_.locks_of(owner);
+    const auto at = locks.find(grace_lock);
+    if (at == locks.end())
+        return;
+    if (at->second.requested) { // it must not be granted to nobody
+        if (*at->second.requested != lock_mode::nl)
+            backend_.cancel(owner, grace_lock);
+        return;
+    }
+    const lock_mode held = at->second.held.value_or(lock_mode::nl);
+    if (held != lock_mode::pr && held != lock_mode::ex)
+        return;
+    spdlog::info("node {} has no daemon and its permit is over: {} is given up", owner.value,
+                 mode_name(held));
+    backend_.convert(owner, grace_lock, lock_mode::nl, nullptr);
+}
+
 void server::look_around() {
     qb_loop_timer_add(
         loop_, QB_LOOP_LOW, second, this,
@@ -516,6 +548,10 @@ void server::look_around() {
     else if (blocked < 2000 && warned_blocked_)
         spdlog::info("the kernel returned: the lockspace works again");
     warned_blocked_ = blocked >= 2000;
+
+    for (const auto& [node, gone] : daemons_)
+        if (gone.since != 0 && boottime() >= gone.since + gone.permit)
+            step_down(node);
 
     // Problem scenario: this process was stopped (SIGSTOP, a debugger) for so long that its daemon
     // gave it up and started another keeper, which took the path. Nobody can reach this one any

@@ -77,6 +77,13 @@ private:
     ino_t inode_ = 0;
     std::map<int, std::unique_ptr<connection>> connections_;
     std::map<std::pair<node_id, lock_key>, std::uint64_t> outstanding_; // id of the request
+    // Daemons that were here, or went: how long the gates may outlive them, and since when.
+    struct absence {
+        std::int64_t permit = 0; // ns
+        std::int64_t since = 0;  // CLOCK_BOOTTIME; 0: it is here
+    };
+    std::map<node_id, absence> daemons_;
+    void step_down(node_id owner);
     node_id only_node_;                                                 // of a keeper of the DLM
     bool warned_blocked_ = false;
     bool releasing_ = false;

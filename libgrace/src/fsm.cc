@@ -137,7 +137,9 @@ phase fsm::current_phase() const {
         return phase::normal;
     if (state_.lifting || !any_need(state_))
         return phase::lifting;
-    return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
+    // Only a host of a server that NEEDs asks for proofs of fencing.
+    const bool ready = everyone_enforces() && (all_fenced() || !hosts_need(state_, params_.self));
+    return synced_ && ready ? phase::reclaiming : phase::entering;
 }
 
 bool fsm::may_open() const {
