@@ -1,0 +1,112 @@
+"""For scenarios of the kernel modules: builds and loads them, and speaks to lockd_shim through shimctl."""
+
+import fcntl
+import re
+import shutil
+import subprocess
+
+from harness import image
+from harness.errors import Failed
+
+LINE = re.compile(r"^\[(\d+\.\d+) (\d+\.\d+)\] #(\d+) (\w+) (.*)$", re.MULTILINE)
+EVENT = re.compile(r"^\[(\d+\.\d+) (\d+\.\d+)\] event (\w+) (.*)$", re.MULTILINE)
+FIELD = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
+SOURCES = ("lockd-shim", "gfs2-hooks/gate")
+
+
+def build(kernel, mutants=False):
+    """Builds the modules for that kernel under build/modules; the .ko files in the order of loading, and shimctl."""
+    top = image.CHECKOUT / "build" / "modules" / (kernel + ("-mutants" if mutants else ""))
+    top.mkdir(parents=True, exist_ok=True)
+    with open(top / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ours = shutil.ignore_patterns("*.o", "*.ko", "*.mod", "*.mod.c", ".*", "Module.symvers", "modules.order", "shimctl")
+        for source in SOURCES:
+            shutil.copytree(image.CHECKOUT / source, top / source, ignore=ours, dirs_exist_ok=True)
+        command = ["make", "-C", str(top / "gfs2-hooks/gate"), f"KVER={kernel}", "W=1"]
+        for step in (command + (["GRACED_MUTANTS=1"] if mutants else []), ["make", "-C", str(top / "lockd-shim/tools")]):
+            made = subprocess.run(step, text=True, capture_output=True)
+            if made.returncode or "warning:" in made.stderr:
+                raise Failed(f"{' '.join(step)}:\n{made.stdout[-3000:]}{made.stderr[-3000:]}")
+    return [top / "lockd-shim/lockd_shim.ko", top / "gfs2-hooks/gate/gfs2_gate.ko"], top / "lockd-shim/tools/shimctl"
+
+
+def load(node, modules, parameters=""):
+    node.run("modprobe grace")
+    node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}")
+
+
+def unload(node):
+    node.run("rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules")
+
+
+class Shim:
+    """One process of shimctl: a socket that may be the daemon's."""
+
+    def __init__(self, node, shimctl, name="shim"):
+        self.node = node
+        self.program = node.spawn(str(shimctl), log=f"{node}-{name}")
+        self.clock = node.clock
+        self.commands = 0
+        self.epoch = 0
+
+    def ask(self, text, timeout=15):
+        """The lines of the answer, without their head; the last one ends it."""
+        self.commands += 1
+        number = self.commands
+        self.program.send(text + "\n")
+        many = text == "ns"
+
+        def lines():
+            found = [result for _, _, n, _, result in LINE.findall(self.program.output()) if int(n) == number]
+            if not found and not self.program.alive():
+                raise Failed(f"shimctl has ended: {self.program.output()[-300:]}")
+            return found if found and (not many or found[-1].startswith(("ok", "error"))) else None
+
+        return self.node.wait(lines, timeout, f"shimctl to answer '{text}'", every=0.05)
+
+    def order(self, text, expect="ok"):
+        """Does `text`; its answer must be `expect` ("ok", an error's name, or None for fields)."""
+        answer = self.ask(text)[-1]
+        if expect is None and not answer.startswith("error") or answer.split()[:2] == ["error", expect] or answer == expect:
+            return answer
+        raise Failed(f"'{text}' gave '{answer}', not {expect}")
+
+    def status(self):
+        return fields(self.ask("status")[-1])
+
+    def namespaces(self):
+        """{inode: fields}"""
+        found = [fields(line) for line in self.ask("ns")[:-1]]
+        return {each["netns-ino"]: each for each in found}
+
+    def events(self):
+        """[(host's time, name, fields)] so far; needs the command "events"."""
+        return [
+            (float(boot) + self.clock.boot_offset, name, fields(text))
+            for boot, _, name, text in EVENT.findall(self.program.output())
+        ]
+
+    def start(self, permit_ms=20000):
+        """A daemon attaches, and opens the gate."""
+        self.order("events")
+        self.order("attach", None)
+        self.close()
+        self.open(permit_ms)
+
+    def open(self, permit_ms=20000):
+        self.order(f"beat {permit_ms}")
+        self.order(f"gate open {self.epoch} {self.status()['trips']}")
+
+    def close(self):
+        """Closes the gate for a new epoch."""
+        self.epoch += 1
+        self.order(f"gate closed {self.epoch}")
+
+    def reclaim(self, what, netns="/proc/self/ns/net"):
+        """`what`: give or withdraw."""
+        self.order(f"reclaim {netns} {what} {self.epoch}")
+
+
+def fields(text):
+    return {name: int(value) if re.fullmatch(r"\d+", value) else value.strip('"') for name, value in FIELD.findall(text)}

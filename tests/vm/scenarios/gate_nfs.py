@@ -1,0 +1,202 @@
+"""The gate and knfsd: grace in the server's namespace, reclaims by permission only, late grants taken back, NLM refused."""
+
+import signal
+import time
+
+import _gate
+from harness.locker import Locker
+
+NODES = 2
+CLIENTS = 2
+
+FILE = "/srv/data/nfs"
+NFS_FILE = "/mnt/nfs"
+
+
+def run(cluster):
+    node1, node2 = cluster.nodes
+    client1, client2 = cluster.clients
+    modules, shimctl = _gate.build(cluster.session.options.kernel)
+    cluster.each(lambda node: _gate.load(node, modules))
+    shim, shim2 = _gate.Shim(node1, shimctl), _gate.Shim(node2, shimctl)
+    shim.start()
+    shim.close()
+    shim2.start()
+    local = Locker(node2, FILE, "local")
+    assert local.try_lock()
+    local.unlock()
+
+    serve(node1)
+    cluster.each(lambda client: client.run(f"mount -t nfs -o vers=4.2 {node1.address}:/ /mnt", timeout=60), cluster.clients)
+    owner = Locker(client1, NFS_FILE, "owner")
+    owner.start_lock()
+    time.sleep(2)
+    assert not owner.granted(), "an NFS lock was granted while the gate is closed"
+    end_grace(node1)
+    assert [each["in-grace"] for each in shim.namespaces().values()] == [1]
+    shim.open()
+    assert [each["in-grace"] for each in shim.namespaces().values()] == [0]
+    opened = time.monotonic()
+    owner.wait_granted(60)
+    cluster.step(f"NFSv4: in grace while the gate is closed; lock granted {time.monotonic() - opened:.1f} s after the opening")
+    assert local.test().startswith("held w 0 0")
+    owner.unlock()
+
+    in_flight(cluster, shim, owner, local)
+    reclaim(cluster, shim, owner, local, Locker(client2, NFS_FILE, "newcomer"))
+    withdrawn(cluster, shim, owner, local)
+    conflict(cluster, shim, shim2, owner, local)
+    nlm(cluster, shim, client2)
+
+
+def serve(node):
+    node.run(
+        "modprobe nfsd && mkdir -p /run/rpc_pipefs /var/lib/nfs/nfsdcld /var/lib/nfs/v4recovery"
+        "&& { mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd; }"
+        "&& { mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs sunrpc /run/rpc_pipefs; }"
+        "&& exportfs -o rw,no_root_squash,fsid=0 '*:/srv/data'"
+    )
+    node.run("rpcbind -w; rpc.statd", check=False)
+    node.spawn("nfsdcld -F -p /run/rpc_pipefs", log="nfsdcld")
+    node.spawn("rpc.mountd -F", log="mountd")
+    time.sleep(1)
+    node.run("echo 90 > /proc/fs/nfsd/nfsv4gracetime; echo 20 > /proc/fs/nfsd/nfsv4leasetime; rpc.nfsd 4", timeout=60)
+
+
+def restart(node):
+    node.run("rpc.nfsd 0 && sleep 0.5 && rpc.nfsd 4", timeout=60)
+
+
+def freeze(cluster, node):
+    cluster.services[node, "dlm_controld"].signal(signal.SIGSTOP)
+
+
+def thaw(cluster, node):
+    cluster.services[node, "dlm_controld"].signal(signal.SIGCONT)
+
+
+def in_flight(cluster, shim, owner, local):
+    """A new NFS lock is in the DLM when the gate closes."""
+    node1 = cluster.nodes[0]
+    before = shim.status()
+    freeze(cluster, node1)
+    owner.start_lock()
+    time.sleep(2)
+    shim.close()
+    thaw(cluster, node1)
+    cluster.wait(lambda: shim.status()["undone"] == before["undone"] + 1, 10, "the grant to be undone")
+    assert shim.status()["deferred"] >= before["deferred"] + 1
+    assert local.try_lock(), "the lock was not taken back"
+    local.unlock()
+    assert not owner.granted()
+    shim.open()
+    owner.wait_granted(60)
+    cluster.step("a grant that came after the closing is taken back; the client is told to wait, and gets it later")
+
+
+def reclaim(cluster, shim, owner, local, newcomer):
+    node1 = cluster.nodes[0]
+    client1 = cluster.clients[0]
+    assert owner.granted()
+    before = shim.status()["deferred"]
+    shim.close()
+    restart(node1)
+    poke = client1.spawn("df /mnt", log="poke")  # not an open: those have to wait
+    cluster.wait(lambda: shim.status()["deferred"] > before, 60, "a reclaim to be refused")
+    assert local.test() == "free"
+    newcomer.start_lock()
+    cluster.step("the server restarted: a reclaim without permission is deferred")
+    shim.reclaim("give")
+    cluster.wait(lambda: local.test().startswith("held w 0 0"), 60, "the reclaim to pass")
+    assert not newcomer.granted()
+    poke.wait(60)
+    shim.order(f"gate open {shim.epoch} {shim.status()['trips']}", "EBUSY")
+    shim.reclaim("withdraw")
+    shim.open()
+    end_grace(node1)
+    time.sleep(3)
+    assert not newcomer.granted(), "granted against the lock that was reclaimed"
+    owner.unlock()
+    newcomer.wait_granted(90)
+    newcomer.unlock()
+    newcomer.close()
+    cluster.step("with permission it passes, new locks do not; after the opening the lock is the owner's")
+
+
+def end_grace(node):
+    """nfsd's own grace and lockd's; EBUSY if nfsd's has ended by itself."""
+    node.run("echo Y > /proc/fs/nfsd/v4_end_grace; echo Y > /proc/fs/lockd/nlm_end_grace", check=False)
+
+
+def withdrawn(cluster, shim, owner, local):
+    """Permission is withdrawn while a reclaim is in the DLM."""
+    node1, client1 = cluster.nodes[0], cluster.clients[0]
+    owner.lock(timeout=60)
+    before = shim.status()
+    shim.close()
+    restart(node1)
+    poke = client1.spawn("df /mnt", log="poke")  # not an open: those have to wait
+    cluster.wait(lambda: shim.status()["deferred"] > before["deferred"], 60, "a reclaim to be refused")
+    freeze(cluster, node1)
+    shim.reclaim("give")
+    cluster.wait(lambda: [each["reclaims-in-flight"] for each in shim.namespaces().values()] == [1], 60, "a reclaim in flight")
+    asked = time.monotonic()
+    shim.reclaim("withdraw")
+    took = time.monotonic() - asked
+    thaw(cluster, node1)
+    cluster.wait(lambda: shim.status()["undone"] == before["undone"] + 1, 10, "the reclaim to be undone")
+    cluster.wait(lambda: local.test() == "free", 5, "the lock to be gone")
+    time.sleep(3)
+    assert local.test() == "free", "a reclaim passed after its permission was withdrawn"
+    shim.reclaim("give")
+    cluster.wait(lambda: local.test().startswith("held w 0 0"), 60, "the reclaim to pass")
+    poke.wait(60)
+    shim.reclaim("withdraw")
+    shim.open()
+    end_grace(node1)
+    owner.unlock(timeout=60)
+    cluster.step(f"withdrawn with a reclaim on its way ({took * 1000:.0f} ms): it is taken back, and passes when permitted again")
+
+
+def conflict(cluster, shim, shim2, owner, local):
+    """Another's lock stands in the reclaim's way for a moment (its undo is on the way)."""
+    node1, client1 = cluster.nodes[0], cluster.clients[0]
+    owner.lock(timeout=60)
+    before = shim.status()
+    shim.close()
+    restart(node1)
+    assert local.try_lock()
+    shim.reclaim("give")
+    poke = client1.spawn("df /mnt", log="poke")  # not an open: those have to wait
+    cluster.wait(lambda: shim.status()["deferred"] > before["deferred"], 60, "a conflict")
+    time.sleep(3)
+    local.unlock()
+    cluster.wait(lambda: local.test().startswith("held w 0 0"), 60, "the reclaim to pass")
+    poke.wait(60)
+    assert "lost" not in client1.run("dmesg | grep -i 'lost.*lock' || true").out
+    shim.reclaim("withdraw")
+    shim.open()
+    end_grace(node1)
+    owner.unlock(timeout=60)
+    cluster.step("a reclaim that meets a conflict is deferred, not lost")
+
+
+def nlm(cluster, shim, client):
+    node1 = cluster.nodes[0]
+    client.run("umount /mnt; rpcbind -w; rpc.statd", check=False, timeout=60)
+    client.run(f"mount -t nfs -o vers=3 {node1.address}:/srv/data /mnt", timeout=60)
+    v3 = Locker(client, NFS_FILE, "v3")
+    result = v3.command("try w 0 0", timeout=60)
+    assert result == "error ENOLCK", result
+    assert v3.command("unlock", timeout=60) == "ok"
+    said = cluster.logged(node1, "kernel", "NFSv3 lock on .* refused")
+    assert said, "refused without a word"
+    v3.close()
+    client.run("umount /mnt", timeout=30)
+    cluster.step("NFSv3: locks are refused with ENOLCK and a message in the log")
+
+
+def cleanup(cluster):
+    node1 = cluster.nodes[0]
+    node1.run("rpc.nfsd 0; exportfs -ua; umount /proc/fs/nfsd", check=False, timeout=60)
+    cluster.each(_gate.unload)
