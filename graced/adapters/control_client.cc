@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <poll.h>
 #include <system_error>
@@ -132,9 +133,10 @@ result<json> control_client::request(const json& request, std::optional<millisec
                     ENOTCONN);
     };
     const auto late = [&] {
-        return fail("graced gave no answer within " +
-                        std::to_string(std::chrono::duration<double>(*timeout).count()) + " s",
-                    ETIMEDOUT);
+        char seconds[32];
+        std::snprintf(seconds, sizeof seconds, "%g",
+                      std::chrono::duration<double>(*timeout).count());
+        return fail(std::string("graced gave no answer within ") + seconds + " s", ETIMEDOUT);
     };
 
     qb_ipc_request_header header{};
