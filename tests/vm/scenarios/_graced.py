@@ -1,0 +1,109 @@
+"""The product on the nodes of a cluster: modules, keeper, daemon, servers; for scenarios."""
+
+import json
+import time
+
+import _gate
+from harness import image
+from harness.errors import Failed
+
+BIN = image.CHECKOUT / "build/bin"
+SERVERS = {"vs1": "10.77.0.101", "vs2": "10.77.0.102"}
+GRACE_PERIOD = 20
+
+CONFIG = """
+[graced]
+state = "cluster"
+log_level = "debug"
+[grace]
+period = {period}
+[store]
+path = "/var/lib/graced/graced.sqlite"
+[locks]
+backend = "dlm"
+[gate]
+backend = "module"
+"""
+
+SERVER = """
+[server.{name}]
+addresses = ["{address}/24"]
+interface = "eth0"
+exports = ["/srv/data *(rw,no_root_squash,fsid=0,no_subtree_check)"]
+threads = 4
+nfs_versions = ["4.1", "4.2"]
+lease_time = 20
+"""
+
+
+def install(node):
+    """What `cmake --install` would do, by links: the checkout is seen in the guest."""
+    for program in ("graced", "graced-dlm", "gracectl"):
+        node.run(f"ln -sf {BIN}/{program} /usr/sbin/{program}")
+    hooks = image.CHECKOUT / "gfs2-hooks"
+    node.run(f"ln -sf {hooks}/server/graced-server {hooks}/fence/fence_graced /usr/sbin/")
+    node.run("mkdir -p /etc/graced /run/graced /run/log; mount --make-rshared /")
+    text = CONFIG.format(period=GRACE_PERIOD)
+    for name, address in SERVERS.items():
+        text += SERVER.format(name=name, address=address)
+    node.put("/etc/graced/graced.conf", text)
+
+
+def start_daemon(node):
+    node.graced = node.spawn("/usr/sbin/graced", log="graced")
+    return node.graced
+
+
+def before_mount(cluster, node, parameters="", mutants=False):
+    """Start order on a node: corosync, dlm, graced (gate attached and closed), then GFS2."""
+    modules, _ = _gate.build(node.run("uname -r").out.strip(), mutants=mutants)
+    install(node)
+    node.run("modprobe dlm; modprobe gfs2; modprobe nfsd; modprobe macvlan", timeout=60)
+    _gate.load(node, modules, parameters)
+    start_daemon(node)
+    cluster.wait(lambda: node.run("gracectl status --json", check=False).rc == 0, 60, f"graced to answer on {node}")
+
+
+def status(node):
+    """gracectl status; None while the daemon is away."""
+    answer = node.run("gracectl status --json", check=False)
+    return json.loads(answer.out) if answer.rc == 0 else None
+
+
+def gate(node):
+    now = status(node)
+    return now and now["gate"]
+
+
+def normal(node):
+    now = status(node)
+    return bool(now) and now["phase"] == "normal" and now["gate"] == "open"
+
+
+def wait_normal(cluster, nodes=None, deadline=90):
+    """The gates of all nodes are open; says who holds it up if not."""
+    nodes = nodes or [n for n in cluster.nodes if n.running()]
+    try:
+        cluster.wait(lambda: all(normal(n) for n in nodes), deadline, "all gates to open")
+    except Failed:
+        for node in nodes:
+            now = status(node)
+            cluster.step(f"{node}: {now and (now['phase'], now['gate'], now['blocked_by'])}")
+        raise
+
+
+def serve(node, name, timeout=180):
+    """graced-server start; the seconds it took."""
+    began = time.monotonic()
+    node.run(f"graced-server start {name}", timeout=timeout)
+    return time.monotonic() - began
+
+
+def clients(node, server):
+    answer = json.loads(node.run(f"gracectl clients --server {server} --json").out)
+    return [c["name"] for c in answer["clients"]]
+
+
+def mount(client, server, path, options="vers=4.1"):
+    client.run(f"mkdir -p {path}; modprobe nfsv4")
+    client.run(f"mount -t nfs -o {options},hard,timeo=30,retrans=2 {SERVERS[server]}:/ {path}", timeout=90)

@@ -1,0 +1,140 @@
+"""A node with an NFS server dies; its client keeps its lock, nobody else gets it, the lost client is purged."""
+
+import time
+
+import _graced
+from harness.locker import Locker
+
+NODES = 2
+CLIENTS = 1
+CLUSTER = {"before_mount": _graced.before_mount}
+LIMIT_S = 900
+
+B = "clientb"  # a second NFS client on the client's VM: network and UTS namespaces of its own
+
+
+def start_b(client):
+    """Client B mounts vs1 and holds a lock; a client of its own for the server (its own host name)."""
+    client.run(
+        f"ip netns add {B}; ip link add link eth0 name mb type macvlan mode bridge; ip link set mb netns {B}; "
+        f"ip netns exec {B} ip link set lo up; ip netns exec {B} ip addr add 10.77.0.61/24 dev mb; "
+        f"ip netns exec {B} ip link set mb up; mkdir -p /mnt/b"
+    )
+    script = (
+        f"hostname {B}; mount -t nfs -o vers=4.1,hard,timeo=30,retrans=2 {_graced.SERVERS['vs1']}:/ /mnt/b || exit 1; "
+        "exec python3 -u -c '\nimport fcntl, time\nf = open(\"/mnt/b/b\", \"a+\")\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
+        'print("B locked", flush=True)\ntime.sleep(10000)\n\''
+    )
+    client.put("/run/b.sh", script)
+    return client.spawn(f"ip netns exec {B} unshare -u bash /run/b.sh", log="clientB")
+
+
+def run(cluster):
+    node1, node2 = cluster.nodes
+    client = cluster.clients[0]
+    cluster.fence.delay_s = 3.0
+    cluster.step("modules, graced and GFS2 are up on both nodes")
+    _graced.wait_normal(cluster)
+    cluster.step("the gates are open, PR held, permits fresh")
+
+    # 1. A has a lock through vs1 on node1 and one through vs2 on node2; B has a record and a lock on vs1.
+    _graced.serve(node1, "vs1")
+    _graced.serve(node2, "vs2")
+    _graced.mount(client, "vs1", "/mnt/a1")
+    _graced.mount(client, "vs2", "/mnt/a2")
+    cluster.step("vs1 serves on node1, vs2 on node2; client A has mounted both")
+    a1 = Locker(client, "/mnt/a1/one", "A-vs1")
+    a2 = Locker(client, "/mnt/a2/two", "A-vs2")
+    a1.lock()
+    a1.write("A's data before")
+    a2.lock()
+    b = start_b(client)
+    cluster.wait(lambda: "B locked" in b.output(), 60, "client B to get its lock")
+    recorded = _graced.clients(node2, "vs1")
+    assert len(recorded) == 2, f"on record for vs1: {recorded}"
+    waiter = Locker(node2, "/srv/data/one", "waiter")
+    assert not waiter.try_lock(), "a local program got the lock that A holds"
+    waiter.start_lock()
+    poller = Locker(node2, "/srv/data/one", "poller")
+    poller.poll(600)
+    fresh = Locker(node2, "/srv/data/fresh", "fresh")
+    assert fresh.try_lock(), "a lock that nobody holds is refused while the gate is open"
+    fresh.unlock()
+    cluster.step("A holds both locks; a local program waits for one, another polls for it; B is on record")
+
+    # 2. node1 dies; vs1 comes up on node2.
+    client.run(f"ip netns exec {B} ip link set mb down")
+    off = time.monotonic()
+    node1.kill()
+    cluster.wait(lambda: _graced.gate(node2) == "closed", 60, "node2's gate to close", every=0.1)
+    closed = time.monotonic() - off
+    cluster.step(f"node1 lost power; node2's gate was seen closed {closed:.1f} s later")
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
+    cluster.step(f"the grace began {time.monotonic() - off:.1f} s after the power failure")
+    start = node2.spawn("graced-server start vs1", log="start-vs1")
+    fencing = cluster.fence.wait(node1, since=off)
+    cluster.step(f"node1 is fenced {fencing.answered - off:.1f} s after the power failure")
+    refused = Locker(node2, "/srv/data/fresh", "refused")
+    assert not refused.try_lock(), "a new local lock was granted in grace"
+    assert start.wait(180) == 0, f"graced-server start vs1: {start.output()[-500:]}"
+    opened = time.monotonic() - off
+    cluster.step(f"vs1 serves on node2 {opened:.1f} s after the power failure")
+
+    # 3. A reclaims and keeps both locks; its data is intact; nobody else got anything.
+    name = _graced.clients(node2, "vs1")
+    new = Locker(client, "/mnt/a2/new", "A-new")
+    new.start_lock()  # a new lock over NFS: must wait for the lift
+
+    def reclaimed():
+        servers = {s["name"]: s for s in (_graced.status(node2) or {"servers": []})["servers"]}
+        return servers.get("vs1", {}).get("reclaimed") == 1
+
+    cluster.wait(reclaimed, 60, "A to reclaim at vs1")
+    cluster.step(f"A has reclaimed {time.monotonic() - off:.1f} s after the power failure")
+    now = _graced.status(node2)
+    assert now["phase"] == "reclaiming" and now["gate"] == "closed", now
+    assert not new.granted(), "a new NFS lock was granted in grace"
+    assert not waiter.granted(), "the local waiter got A's lock"
+    assert not refused.try_lock(), "a new local lock was granted in grace"
+
+    # 4. The grace lifts at the deadline (B never comes); B's record is purged, by one node.
+    _graced.wait_normal(cluster, [node2], deadline=_graced.GRACE_PERIOD * 3)
+    cluster.step(f"lifted {time.monotonic() - off:.1f} s after the power failure")
+    left = _graced.clients(node2, "vs1")
+    assert len(left) == 1 and set(left) < set(name), f"on record after the purge: {left}"
+    purges = cluster.logged(node2, "graced", "is the last out and purges", since=off)
+    assert len(purges) == 1, purges
+    new.wait_granted(60)
+    a1.write("A's data after")
+    assert a1.read() == "A's data after", a1.read()
+    assert not waiter.granted(), "the local waiter got A's lock after the lift"
+    assert "lost" not in client.run("dmesg | grep -i 'lost.*lock' || true").out
+    plocks = node2.run("dlm_tool plocks data", check=False).out
+    cluster.step(f"A kept both locks through it all:\n{plocks}")
+
+    # 5. A unlocks; a local program gets the lock.
+    a1.unlock()
+    cluster.wait(lambda: waiter.granted() or poller._result(poller.commands), 60, "a local program to get the lock")
+    cluster.step("A unlocked, a local program has the lock")
+
+    # B cannot reclaim in a later grace.
+    poller.close()
+    waiter.close()
+    node2.run("graced-server stop vs1", timeout=120)
+    again = node2.spawn("graced-server start vs1", log="start-vs1-again")
+    assert again.wait(180) == 0, again.output()[-500:]
+    client.run(f"ip netns exec {B} ip link set mb up")
+    cluster.wait(lambda: client.run("dmesg | grep -i 'lost.*lock' || true").out, 120, "B to find its lock lost")
+    cluster.step("B came back in a later grace; its lock is lost, as it must be")
+    _graced.wait_normal(cluster, [node2], deadline=_graced.GRACE_PERIOD * 3)
+
+    cluster.join(node1)
+    _graced.wait_normal(cluster)
+    cluster.step("node1 is back, all gates are open")
+
+
+def cleanup(cluster):
+    client = cluster.clients[0]
+    client.run(f"umount -f -l /mnt/a1 /mnt/a2; ip netns pids {B} | xargs -r kill -9; ip netns del {B}; dmesg -C", check=False)
+    for node in cluster.nodes:
+        node.run("for s in $(gracectl servers --json | jq -r '.servers[].name'); do graced-server stop $s; done", check=False, timeout=180)
