@@ -106,6 +106,17 @@ def reclaim(cluster, shim, owner, local, newcomer):
     assert local.test() == "free"
     newcomer.start_lock()
     cluster.step("the server restarted: a reclaim without permission is deferred")
+
+    node1.run("ip netns add other")
+    shim.reclaim("give", "/run/netns/other")
+    assert sorted(each["state"] for each in shim.namespaces().values()) == ["closed", "reclaim"]
+    before = shim.status()["deferred"]
+    cluster.wait(lambda: shim.status()["deferred"] > before + 1, 60, "more reclaims to be refused")
+    assert local.test() == "free", "a reclaim passed by the permission of another namespace"
+    shim.reclaim("withdraw", "/run/netns/other")
+    node1.run("ip netns del other")
+    cluster.step("permission for another network namespace does not help it")
+
     shim.reclaim("give")
     cluster.wait(lambda: local.test().startswith("held w 0 0"), 60, "the reclaim to pass")
     assert not newcomer.granted()
