@@ -1,0 +1,80 @@
+"""graced is killed with SIGKILL in normal, in grace, and while the lockspace is frozen: no gate opens because of it."""
+
+import time
+
+import _graced
+from harness.locker import Locker
+
+NODES = 2
+CLIENTS = 1
+CLUSTER = {"before_mount": _graced.before_mount}
+LIMIT_S = 900
+
+
+def kill_and_restart(cluster, node, probe, expect):
+    """SIGKILL; the gate must be closed at once; the daemon comes back and is `expect`."""
+    node.graced.kill()
+    node.graced.wait(10)
+    assert not probe.try_lock(), f"{node}: a lock was granted after graced had been killed"
+    began = time.monotonic()
+    _graced.start_daemon(node)
+    cluster.wait(lambda: _graced.status(node), 30, f"graced to answer on {node}", every=0.05)
+    back = time.monotonic() - began
+    now = _graced.status(node)
+    assert expect != "closed" or now["gate"] == "closed", now
+    cluster.step(f"{node}: killed and back, answering after {back:.1f} s, phase {now['phase']}, gate {now['gate']}")
+    return back
+
+
+def run(cluster):
+    node1, node2 = cluster.nodes
+    client = cluster.clients[0]
+    _graced.wait_normal(cluster)
+    _graced.serve(node1, "vs1")
+    _graced.mount(client, "vs1", "/mnt/a1")
+    held = Locker(client, "/mnt/a1/k", "A")
+    held.lock()
+    probes = {node: Locker(node, "/srv/data/probe", f"probe-{node}") for node in cluster.nodes}
+    rival = Locker(node2, "/srv/data/k", "rival")
+
+    for node in cluster.nodes:  # normal: it adopts, no grace
+        epoch = _graced.status(node)["current"]
+        kill_and_restart(cluster, node, probes[node], "any")
+        _graced.wait_normal(cluster)
+        assert _graced.status(node)["current"] == epoch, "a daemon's death alone started a grace"
+        assert not rival.try_lock(), "the client's lock is gone"
+    assert probes[node1].try_lock() and not probes[node2].try_lock()
+    probes[node1].unlock()
+    held.write("still here")
+    cluster.step("killed in normal on both nodes: adopted, no grace, the client kept its lock")
+
+    # Node 1 dies, fencing is held: the lockspace is frozen.
+    cluster.fence.hold()
+    node1.kill()
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
+    time.sleep(3)
+    back = kill_and_restart(cluster, node2, probes[node2], "closed")
+    assert back < 5, f"{back:.1f} s with a frozen lockspace (emulated: five seconds is the limit here)"
+    assert not rival.try_lock(), "the dead node's lock was given to a local program"
+    cluster.fence.release()
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("synced"), 60, "graced to join again")
+    start = node2.spawn("graced-server start vs1", log="start-vs1")
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("phase") == "reclaiming", 120, "reclaim to open")
+    kill_and_restart(cluster, node2, probes[node2], "closed")
+    assert start.wait(180) in (0, 1), start.output()[-300:]
+    if start.rc != 0:
+        node2.run("graced-server start vs1", timeout=180)
+    assert not rival.try_lock(), "the dead node's lock was given to a local program"
+    _graced.wait_normal(cluster, [node2], deadline=_graced.GRACE_PERIOD * 4)
+    held.write("and here")
+    assert held.read() == "and here" and not rival.try_lock()
+    cluster.step("killed while frozen and while reclaiming: the gate stayed closed, the client kept its lock")
+    cluster.join(node1)
+    _graced.wait_normal(cluster)
+
+
+def cleanup(cluster):
+    cluster.fence.release()
+    cluster.clients[0].run("umount -f -l /mnt/a1", check=False)
+    for node in cluster.nodes:
+        node.run("for s in $(gracectl servers --json | jq -r '.servers[].name'); do graced-server stop $s; done", check=False, timeout=180)
