@@ -86,7 +86,7 @@ class Cluster:
         stamp = datetime.now().strftime("%m%d-%H%M%S")
         self.dir = Path(tempfile.mkdtemp(prefix=f"{name}-{stamp}-", dir=RUNS))
         os.chmod(self.dir, 0o755)
-        self.sockets = Path(tempfile.mkdtemp(prefix="gn", dir="/tmp"))
+        self.sockets = Path(tempfile.mkdtemp(prefix=f"gn{os.getpid()}-", dir="/tmp"))
         self.net = None
         self.dlm = None
         self.nodes = {}
@@ -493,6 +493,9 @@ class FakeNfsd:
 
 
 def _forget_old_runs():
+    for path in Path("/tmp").glob("gn[0-9]*-*"):  # sockets of those that were killed
+        if not os.path.exists(f"/proc/{path.name[2:].split('-')[0]}"):
+            shutil.rmtree(path, ignore_errors=True)
     runs = sorted((path for path in RUNS.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in runs[: max(0, len(runs) - KEPT_RUNS)]:
         shutil.rmtree(path, ignore_errors=True)
