@@ -9,6 +9,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/sinks/systemd_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 namespace {
 
@@ -58,6 +59,10 @@ int main(int argc, char** argv) {
         return static_cast<int>(grace::exit_code::config);
     }
     std::signal(SIGPIPE, SIG_IGN);
+    // Problem scenario: memory is short, an allocation for us (the kernel's netlink answers too)
+    // writes back a dirty page of GFS2, which is frozen until we close the gate. Needs 5.6; without
+    // the capability it is only refused.
+    prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
     grace::daemon d(std::move(*config));
     if (auto failed = d.start()) {
         spdlog::critical("{}", failed->message);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The machine's state as the JSON that gracectl shows (docs/control.md).
+// The state machine as the JSON that gracectl shows.
 #pragma once
 
 #include "grace/fsm.hh"

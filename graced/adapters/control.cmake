@@ -13,3 +13,4 @@ graced_adapter(gracectl_verbs SOURCES ctl/gracectl.cc ctl/render.cc ctl/view_ver
 target_compile_definitions(gracectl_verbs PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
 add_executable(gracectl ctl/main.cc)
 target_link_libraries(gracectl PRIVATE gracectl_verbs graced_control_client graced_flags)
+install(TARGETS gracectl DESTINATION ${CMAKE_INSTALL_SBINDIR})

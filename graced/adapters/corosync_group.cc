@@ -274,6 +274,9 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
     };
     name(i.group, group);
     name(i.dlm_group, dlm_group);
+    // dlm_controld counts the terminating zero as part of its group's name (dlm, daemon_cpg.c);
+    // without it this is another group, an empty one, and every node would pass for lost.
+    if (!dlm_group.empty()) i.dlm_group.length += 1;
     i.out = std::move(out);
     i.on_lost = std::move(on_lost);
     static std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)> quorum_out;
