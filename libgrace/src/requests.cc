@@ -26,7 +26,6 @@ void fsm::ask(ticket id, request_kind kind, std::string server, node_id node, ph
     r.server = std::move(server);
     r.node = node;
     r.until = until;
-    r.asked_at = now_;
     requests_[id] = std::move(r);
 }
 
@@ -80,12 +79,17 @@ bool fsm::settle(ticket id, request& r) {
     if (r.kind == request_kind::wait)
         return synced_ && current_phase() == r.until ? finish(request_status::done) : false;
     if (!acting()) {
-        if (now_ >= r.asked_at + patience)
+        // Not since it was asked: a request may wait for a fencing for minutes, and each change of
+        // the membership leaves the node undecided for a moment.
+        if (r.idle_since == 0)
+            r.idle_since = now_;
+        if (now_ >= r.idle_since + patience)
             return finish(request_status::not_quorate,
                           "this node has no quorum, or has not joined the group yet");
-        wake_at(r.asked_at + patience);
+        wake_at(r.idle_since + patience);
         return false;
     }
+    r.idle_since = 0;
     auto it = state_.servers.find(r.server);
     const server_state* v = it == state_.servers.end() ? nullptr : &it->second;
     auto say_start = [&](bool take) {

@@ -344,6 +344,24 @@ TEST_CASE("orphan: nobody takes the server, the grace ends after orphan_timeout"
     CHECK_FALSE(c.recorded(2, "vs1", "A"));
 }
 
+TEST_CASE("a request that waits for long outlives a change of the membership") {
+    cluster c(5);
+    c.settle();
+    c.host(1, "vs1", {"alice"});
+    c.power_off(1);
+    c.run_until([&] { return in_grace(c.st(2)); }, seconds(10), "grace");
+    const ticket t = c.serve(2, "vs1");
+    c.run_for(seconds(15)); // the fencing takes its time
+    REQUIRE_FALSE(c.answered(2, t));
+    c.power_off(5);
+    c.run_for(seconds(5));
+    CHECK_FALSE(c.answered(2, t));
+    c.fence(1);
+    c.fence(5);
+    c.run_until([&] { return c.answered(2, t); }, seconds(10), "serve");
+    CHECK(c.result(2, t) == request_status::done);
+}
+
 TEST_CASE("the operator lifts") {
     cluster c(3);
     c.settle();

@@ -124,7 +124,7 @@ private:
         std::uint64_t sent_in = 0; // view number + 1 of the message that was sent for it
         bool delivered = false;
         bool counted = false; // … and was not void
-        instant asked_at = 0;
+        instant idle_since = 0; // this node could do nothing about it since then; 0: it can
         std::map<std::string, start_count> lifting; // lift: which STARTs it ends
     };
     struct held_grace_start {
