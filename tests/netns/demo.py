@@ -38,9 +38,14 @@ class Story:
                 self.more(f"{node.name}: off")
                 continue
             last = node.status()
+            grace = last["recovery"] != 0
+            enforces = grace and next(n["enforcing"] for n in last["nodes"] if n["id"] == node.number)
+            open_for = [s["name"] for s in last["servers"] if s["reclaim_open"]]
             self.more(
-                f"{node.name}: {last['phase']}, gate {node.gate()}, DLM mode {last['lock']['mode']}, "
-                f"epochs C={last['current']} R={last['recovery']}"
+                f"{node.name}: {'in grace' if grace else last['phase']}, gate {node.gate()}"
+                + (", enforces" if enforces else "")
+                + f", lock {last['lock']['mode']}, C={last['current']} R={last['recovery']}"
+                + (f"; clients of {', '.join(open_for)} may reclaim" if open_for else "")
             )
         for name in servers:
             server = next(s for s in last["servers"] if s["name"] == name)
@@ -94,8 +99,9 @@ def tell_it(cluster):
     tell("The other gates are closed: no news from node1, so the permits were not renewed.",
          "The local programs have been refused since " + " and ".join(f"{closed[n]:.1f} s (node{n})" for n in (2, 3)) + " after the death.",
          "corosync has " + ("not even noticed: its members are " if 1 in members else "noticed by now: its members are ") + str(sorted(members)) + ".")  # fmt: skip
-    cluster.wait_phase("entering", [node2, node3])
-    tell("corosync drops node1, the survivors agree: grace, C and R are raised, vs1 NEEDs it.")
+    cluster.wait_grace([node2, node3])
+    tell("corosync drops node1. The survivors agree on a grace: vs1 NEEDs it, R takes the epoch that ended",
+         "(C=1), C is raised. Each says that it enforces only when its kernel has closed the gate.")  # fmt: skip
     show("vs1")
     status = node2.status()
     check(node2.server("vs1")["need"] and not node2.server("vs2")["need"], "not vs1 alone NEEDs")

@@ -8,7 +8,7 @@ stand-ins for DLM, kernel and nfsd.
         nfsd = node1.serve("vs1")
         assert nfsd.create("alice") == "ok"
         node1.kill()
-        wait(lambda: cluster[2].status()["phase"] == "entering", 5, "grace")
+        wait(lambda: cluster[2].status()["recovery"], 5, "a grace")
 
 Each node has a network namespace with one cable to a bridge, and a mount namespace with its own /run
 and /dev/shm (libqb keeps its rings there). One `graced-dlm --embedded` plays the DLM for all nodes.
@@ -182,6 +182,16 @@ class Cluster:
         nodes = nodes or [node for node in self if node.up]
         for node in nodes:
             wait(lambda: node.gate() != "open", deadline_s, lambda: f"a closed gate on {node.describe()}")
+
+    def wait_grace(self, nodes=None, deadline_s=10):
+        """Until each of them is in grace and enforces, and says so of all that live."""
+        for node in nodes or [node for node in self if node.up]:
+
+            def enforcing():
+                status = node.status()
+                return status["recovery"] and all(n["enforcing"] for n in status["nodes"] if n["live"])
+
+            wait(enforcing, deadline_s, lambda: f"a grace on {node.describe()}", every=0.05)
 
     def wait_phase(self, phase, nodes=None, deadline_s=10):
         nodes = nodes or [node for node in self if node.up]

@@ -33,7 +33,7 @@ class Scene:
     def enter(self):
         """Phase entering: node 4 is dead, not fenced, and node 1 wants to host vs1."""
         self.cluster[DEAD].kill()
-        self.cluster.wait_phase("entering")
+        self.cluster.wait_grace()
         self.cluster.wait_closed()
         self.closed = time.monotonic()
         self.announced = self.cluster[HOST].announce("vs1")

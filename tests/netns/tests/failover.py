@@ -46,7 +46,7 @@ def test_all_reclaim(make):
     time.sleep(0.2)
     killed = time.monotonic()
     cluster[1].kill()
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     for number in (2, 3):
         took = watcher.closed_at(number, killed) - killed
         assert took < cluster.token / 1000, f"gate {number} closed {took:.2f} s after the death"
@@ -64,7 +64,7 @@ def test_nobody_reclaims(make):
     nfsd = cluster[1].serve("vs1")
     assert nfsd.create("alice") == "ok"
     cluster[1].kill()
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     nfsd = recover(cluster, "vs1", on=3, dead=1, clients=())
     opened = time.monotonic()
     cluster.wait_open(deadline_s=25)
@@ -95,7 +95,7 @@ def test_frozen_table_does_not_delay_closing(make):
     assert nfsd.create("alice") == "ok"
     cluster.dlm_ctl("freeze")
     cluster[1].kill()
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     cluster.wait_closed()
     wait(
         lambda: all(n["enforcing"] for n in cluster[2].status()["nodes"] if n["live"]), 5,
@@ -121,11 +121,11 @@ def test_second_death_while_reclaiming(make):
     time.sleep(0.2)
     killed = time.monotonic()
     cluster[1].kill()
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     recover(cluster, "vs1", on=2, dead=1, clients=("alice",))
     cluster[2].kill()
     cluster.wait_membership([3, 4, 5])
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     nfsd = recover(cluster, "vs1", on=3, dead=2, clients=("alice", "bob"))
     assert nfsd.may_reclaim == 3, nfsd.may_reclaim
     assert nfsd.reclaim("carol") == "ok"
@@ -141,7 +141,7 @@ def test_two_servers_one_grace(make):
     first, second = cluster[1].serve("vs1"), cluster[1].serve("vs2")
     assert first.create("alice") == "ok" and second.create("dave") == "ok"
     cluster[1].kill()
-    cluster.wait_phase("entering")
+    cluster.wait_grace()
     first = recover(cluster, "vs1", on=2, dead=1, clients=("alice",))
     time.sleep(0.5)
     assert cluster[3].gate() == "closed" and cluster[3].server("vs2")["need"], cluster[3].describe()
