@@ -520,6 +520,15 @@ void server::begin_release(const std::string& why) {
 // the node is not dead.
 void server::step_down(node_id owner) {
     const lock_map locks = backend_.locks_of(owner);
+    for (const auto& [key, status] : locks) {
+        // A probe would keep a node that comes back from its `alive`.
+        if (key.resource != lock_resource::alive || key.node == owner)
+            continue;
+        if (status.requested && *status.requested != lock_mode::nl)
+            backend_.cancel(owner, key);
+        else if (!status.requested && status.held)
+            backend_.convert(owner, key, lock_mode::nl, nullptr);
+    }
     const auto at = locks.find(grace_lock);
     if (at == locks.end())
         return;

@@ -137,9 +137,7 @@ phase fsm::current_phase() const {
         return phase::normal;
     if (state_.lifting || !any_need(state_))
         return phase::lifting;
-    // Only a host of a server that NEEDs asks for proofs of fencing.
-    const bool ready = everyone_enforces() && (all_fenced() || !hosts_need(state_, params_.self));
-    return synced_ && ready ? phase::reclaiming : phase::entering;
+    return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
 }
 
 bool fsm::may_open() const {
@@ -367,14 +365,14 @@ void fsm::decide_locks() {
         lock_.alive_wanted = true;
         emit(effect::convert{lock_resource::alive, params_.self, lock_mode::ex, false, {}});
     }
-    // Proofs of fencing, where a server NEEDs here.
+    // Proofs of fencing, on every node: whoever comes to host the server needs them at once.
     for (auto it = lock_.probing.begin(); it != lock_.probing.end(); ++it)
         if (live(it->first) && acting()) {
             emit(effect::cancel{lock_resource::alive, it->first});
             lock_.probing.erase(it);
             break; // the next step takes the next one
         }
-    if (acting() && in_grace(state_) && hosts_need(state_, params_.self)) {
+    if (acting() && in_grace(state_) && any_need(state_)) {
         for (const auto& [id, n] : state_.nodes) {
             if (live(id) || fencing_proven(id) || lock_.probing.contains(id) || !n.down ||
                 params_.nodes_without_gfs2.contains(id))

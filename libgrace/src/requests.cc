@@ -264,13 +264,12 @@ std::vector<std::string> fsm::blocked_by() const {
         else
             why.push_back("node " + name_of(id) + " does not enforce yet");
     }
-    if (hosts_need(state_, params_.self)) {
-        for (const auto& [id, n] : state_.nodes)
-            if (!live(id) && !fencing_proven(id) && !params_.nodes_without_gfs2.contains(id))
-                why.push_back("node " + name_of(id) + " is not proven fenced");
-        if (lock_.held != lock_mode::cw)
-            why.push_back("waiting for the CW lock");
-    }
+    for (const auto& [id, n] : state_.nodes)
+        if (any_need(state_) && !live(id) && !fencing_proven(id) &&
+            !params_.nodes_without_gfs2.contains(id))
+            why.push_back("node " + name_of(id) + " is not proven fenced");
+    if (hosts_need(state_, params_.self) && lock_.held != lock_mode::cw)
+        why.push_back("waiting for the CW lock");
     for (const auto& [name, v] : state_.servers)
         if (v.need && !v.host)
             why.push_back("server " + name + " NEEDs and no node hosts it");

@@ -402,6 +402,11 @@ void world::kill_daemon(unsigned i) {
     after(defaults.permit_ttl, [this, &n, l = n.life, b = n.boot] {
         if (n.boot != b || n.life != l)
             return;
+        for (const auto& [key, status] : locks.locks_of(n.id)) {
+            if (key.resource != lock_resource::alive || key.node == n.id) continue;
+            locks.cancel(n.id, key);
+            locks.convert(n.id, key, lock_mode::nl);
+        }
         auto held = locks.locks_of(n.id)[grace_lock].held;
         if (held == lock_mode::pr || held == lock_mode::ex)
             locks.convert(n.id, grace_lock, lock_mode::nl);
