@@ -70,9 +70,13 @@ install_packages() { # LIST...
     rm -f "$log"
     $unhinder
     trap - EXIT INT TERM HUP
-    if command -v systemctl >/dev/null; then
-        for service in $disable; do systemctl --quiet disable "$service" 2>/dev/null || true; done
-    fi
+    for service in $disable; do
+        if command -v systemctl >/dev/null; then
+            systemctl --quiet disable "$service" 2>/dev/null || true
+        else # no systemd yet; one that comes later must not start them either
+            update-rc.d "${service%.*}" disable 2>/dev/null || true
+        fi
+    done
 }
 
 # What a build needs: configure if that was never done, then build. Progress is ninja's own.

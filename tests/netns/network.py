@@ -24,14 +24,21 @@ class Network:
         self.prefix = f"g{os.getpid()}"
         self.switch = f"{self.prefix}sw"
         self.numbers = []
+        try:
+            self._create(numbers)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _create(self, numbers):
         self._command("netns", "add", self.switch)
         for bridge in ("br0", "br1"):  # br1: the other side of a partition
             self._switch("link", "add", bridge, "type", "bridge")
             self._switch("link", "set", bridge, "up")
         for number in numbers:
             name = self.namespace(number)
-            self._command("netns", "add", name)
             self.numbers.append(number)
+            self._command("netns", "add", name)
             self._switch("link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
             self._switch("link", "set", f"v{number}", "master", "br0", "up")
             self._command("-n", name, "link", "set", "lo", "up")
