@@ -136,6 +136,8 @@ def pause(make, seconds):
     ]  # fmt: skip
     cluster.wait_membership([1, 2, 3])
     cluster.wait_open()
+    if dropped: # the watcher asks a few times a second: let it see that, too
+        wait(lambda: watcher.opened_at(1, begin + 0.5), 5, "the watcher to see node1's gate open")
     watcher.stop()
     if dropped:
         assert closed[0] < min(dropped), f"closed {closed[0] - paused:.2f} s, dropped {min(dropped) - paused:.2f} s after the pause began"
