@@ -93,7 +93,7 @@ def tell_it(cluster):
     node1.kill()
     tell("*** node1 loses power, and with it vs1 and the locks of alice, bob and carol. ***")
     cluster.wait_closed([node2, node3])
-    time.sleep(0.1)
+    wait(lambda: all(watcher.closed_at(n, killed) for n in (2, 3)), 5, "the local programs to be refused")
     closed = {n: watcher.closed_at(n, killed) - killed for n in (2, 3)}
     members = node2.corosync_members()
     tell("The other gates are closed: no news from node1, so the permits were not renewed.",
@@ -150,6 +150,7 @@ def tell_it(cluster):
     check(purge and "node2" in purge[-1][1], f"the purge is not node2's: {purge}")
     lift = node3.logged("the grace is lifted")
     check(lift, "node3 did not hear of the lift")
+    wait(lambda: all(watcher.opened_at(n, opened) for n in (2, 3)), 5, "the local programs to get their lock")
     first = min(watcher.opened_at(n, opened) for n in (2, 3))
     early = watcher.granted_between(max(closed.values()) + killed + 0.05, first)
     check(not early, f"new locks were granted in the grace, on nodes {early}")

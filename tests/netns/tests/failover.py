@@ -47,6 +47,7 @@ def test_all_reclaim(make):
     killed = time.monotonic()
     cluster[1].kill()
     cluster.wait_grace()
+    wait(lambda: all(watcher.closed_at(n, killed) for n in (2, 3)), 5, "the watcher to see the gates closed")
     for number in (2, 3):
         took = watcher.closed_at(number, killed) - killed
         assert took < cluster.token / 1000, f"gate {number} closed {took:.2f} s after the death"

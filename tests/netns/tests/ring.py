@@ -33,7 +33,8 @@ def test_minority_closes_and_rejoins(make):
     cluster.wait_open()
     assert cluster[3].logged("joined: state taken from node"), cluster[3].last_log()
     assert set(cluster[3].clients("vs1")) == {"alice", "bob"}
-    assert watcher.opened_at(3, cut) > healed
+    opened = wait(lambda: watcher.opened_at(3, cut), 5, "the watcher to see node 3's gate open")
+    assert opened > healed
     watcher.stop()
     return f"closed {took:.2f} s after the cut, token {cluster.token} ms"
 
@@ -136,7 +137,7 @@ def pause(make, seconds):
     ]  # fmt: skip
     cluster.wait_membership([1, 2, 3])
     cluster.wait_open()
-    if dropped: # the watcher asks a few times a second: let it see that, too
+    if dropped:  # the watcher asks a few times a second: let it see that, too
         wait(lambda: watcher.opened_at(1, begin + 0.5), 5, "the watcher to see node1's gate open")
     watcher.stop()
     if dropped:
