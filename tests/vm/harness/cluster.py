@@ -60,7 +60,7 @@ class Cluster:
         self.nodes = self.vms[: needs.nodes]
         self.clients = self.vms[needs.nodes :]
         self.joined = set()
-        self.services = {}  # (VM, "corosync" | "dlm_controld") -> Program
+        self.services = {}  # (VM, "corosync" | "dlm_controld" | what a scenario adds) -> Program
 
     def __getitem__(self, name):
         return self.session.vms[name]
@@ -261,6 +261,9 @@ logging {{
         self.join(*off)
         if STAGES.index(self.needs.stage) >= 1:
             self.each(lambda node: self.wait_membership(node, self.nodes, 30))
+        for (vm, name), service in self.services.items():
+            if not service.alive():
+                raise Failed(f"{name} has ended on {vm}: {service.output()[-300:]}")
         if self.needs.stage == "gfs2":
             for node in self.nodes:
                 node.run(f"mountpoint -q {MOUNT_POINT} && touch {MOUNT_POINT}/.harness && sync", timeout=30)

@@ -51,11 +51,15 @@ class Locker:
         """Starts trying F_SETLK every 50 ms; see granted_after."""
         self._command(f"poll {seconds} {kind} {start} {length}")
 
+    def ended_poll(self):
+        """None while poll() goes on, else (granted?, the host's time)."""
+        result = self._result(self.commands)
+        return result and (result[1].startswith("granted"), result[0])
+
     def granted_after(self, timeout=30):
         """Waits for the end of poll(); (granted?, the host's time)."""
-        self._wait(lambda: self._result(self.commands), timeout, "to end its polling")
-        when, result = self._result(self.commands)
-        return result.startswith("granted"), when
+        self._wait(self.ended_poll, timeout, "to end its polling")
+        return self.ended_poll()
 
     def unlock(self, start=0, length=0, timeout=10):
         self._expect(f"unlock {start} {length}", ("ok",), timeout)

@@ -49,8 +49,9 @@ def install(node):
     node.put("/etc/graced/graced.conf", text)
 
 
-def start_daemon(node):
-    node.graced = node.spawn("/usr/sbin/graced", log="graced")
+def start_daemon(cluster, node):
+    """A service of the node, as corosync is: it goes on between scenarios."""
+    node.graced = cluster.services[node, "graced"] = node.spawn("/usr/sbin/graced", log="graced")
     return node.graced
 
 
@@ -60,7 +61,7 @@ def before_mount(cluster, node, parameters="", mutants=False):
     install(node)
     node.run("modprobe dlm; modprobe gfs2; modprobe nfsd; modprobe macvlan", timeout=60)
     _gate.load(node, modules, parameters)
-    start_daemon(node)
+    start_daemon(cluster, node)
     cluster.wait(lambda: node.run("gracectl status --json", check=False).rc == 0, 60, f"graced to answer on {node}")
 
 
@@ -107,3 +108,16 @@ def clients(node, server):
 def mount(client, server, path, options="vers=4.1"):
     client.run(f"mkdir -p {path}; modprobe nfsv4")
     client.run(f"mount -t nfs -o {options},hard,timeo=30,retrans=2 {SERVERS[server]}:/ {path}", timeout=90)
+
+
+def stop_servers(cluster):
+    """For cleanup: no server is left, no record, no grace."""
+    for node in cluster.nodes:
+        if node.up():
+            for server in SERVERS:
+                if node.run(f"graced-server status {server}", check=False).rc != 3:  # 3: stopped
+                    node.run(f"graced-server stop {server}", timeout=180)
+    node = next(n for n in cluster.nodes if n.up() and status(n))
+    if status(node)["recovery"]:
+        node.run("gracectl lift", timeout=60)
+    wait_normal(cluster, [n for n in cluster.nodes if n.up()])

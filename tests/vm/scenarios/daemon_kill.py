@@ -20,7 +20,7 @@ def kill_and_restart(cluster, node, probe, expect):
     node.graced.wait(10)
     assert not probe.try_lock(), f"{node}: a lock was granted after graced had been killed"
     began = time.monotonic()
-    _graced.start_daemon(node)
+    _graced.start_daemon(cluster, node)
     cluster.wait(lambda: _graced.status(node), 30, f"graced to answer on {node}", every=0.05)
     back = time.monotonic() - began
     now = _graced.status(node)
@@ -79,5 +79,4 @@ def run(cluster):
 def cleanup(cluster):
     cluster.fence.release()
     cluster.clients[0].run("umount -f -l /mnt/a1", check=False)
-    for node in cluster.nodes:
-        node.run("for s in $(gracectl servers --json | jq -r '.servers[].name'); do graced-server stop $s; done", check=False, timeout=180)
+    _graced.stop_servers(cluster)

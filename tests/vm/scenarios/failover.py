@@ -36,16 +36,16 @@ def run(cluster):
     node1, node2 = cluster.nodes
     client = cluster.clients[0]
     cluster.fence.delay_s = 3.0
-    cluster.step("modules, graced and GFS2 are up on both nodes")
+    cluster.step("two nodes share a GFS2; both kernel modules and graced run on each")
     _graced.wait_normal(cluster)
-    cluster.step("the gates are open, PR held, permits fresh")
+    cluster.step("no grace: both gates are open, everybody may lock")
 
     # 1. A has a lock through vs1 on node1 and one through vs2 on node2; B has a record and a lock on vs1.
     _graced.serve(node1, "vs1")
     _graced.serve(node2, "vs2")
     _graced.mount(client, "vs1", "/mnt/a1")
     _graced.mount(client, "vs2", "/mnt/a2")
-    cluster.step("vs1 serves on node1, vs2 on node2; client A has mounted both")
+    cluster.step("NFS server vs1 runs on node1, vs2 on node2; client A has mounted both")
     a1 = Locker(client, "/mnt/a1/one", "A-vs1")
     a2 = Locker(client, "/mnt/a2/two", "A-vs2")
     a1.lock()
@@ -63,25 +63,29 @@ def run(cluster):
     fresh = Locker(node2, "/srv/data/fresh", "fresh")
     assert fresh.try_lock(), "a lock that nobody holds is refused while the gate is open"
     fresh.unlock()
-    cluster.step("A holds both locks; a local program waits for one, another polls for it; B is on record")
+    cluster.step("A holds a lock through each; on node2 a program waits for A's lock, another polls for it; client B has a lock on vs1, too")
 
     # 2. node1 dies; vs1 comes up on node2.
     client.run(f"ip netns exec {B} ip link set mb down")
+    trips = _graced.status(node2)["kernel"]["trips"]
     off = time.monotonic()
     node1.kill()
     cluster.wait(lambda: _graced.gate(node2) == "closed", 60, "node2's gate to close", every=0.1)
     closed = time.monotonic() - off
-    cluster.step(f"node1 lost power; node2's gate was seen closed {closed:.1f} s later")
+    cluster.step(f"*** node1 loses power, and vs1 with it; node2's gate is closed {closed:.1f} s later (its permit ran out): no new locks ***")
     cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
-    cluster.step(f"the grace began {time.monotonic() - off:.1f} s after the power failure")
+    cluster.step(f"corosync has dropped node1: the grace begins, {time.monotonic() - off:.1f} s after the power failure")
     start = node2.spawn("graced-server start vs1", log="start-vs1")
     fencing = cluster.fence.wait(node1, since=off)
-    cluster.step(f"node1 is fenced {fencing.answered - off:.1f} s after the power failure")
+    # dlm_controld stops the lockspace before it drops the dead node's locks, and fencing comes after that.
+    tripped = _graced.status(node2)["kernel"]["trips"]
+    assert tripped > trips, f"the tripwire did not see the lockspace being stopped ({trips} trips before and after)"
+    cluster.step(f"node1 is fenced, {fencing.answered - off:.1f} s after the power failure; only now may clients reclaim")
     refused = Locker(node2, "/srv/data/fresh", "refused")
     assert not refused.try_lock(), "a new local lock was granted in grace"
     assert start.wait(180) == 0, f"graced-server start vs1: {start.output()[-500:]}"
     opened = time.monotonic() - off
-    cluster.step(f"vs1 serves on node2 {opened:.1f} s after the power failure")
+    cluster.step(f"vs1 runs again, on node2, {opened:.1f} s after the power failure")
 
     # 3. A reclaims and keeps both locks; its data is intact; nobody else got anything.
     name = _graced.clients(node2, "vs1")
@@ -93,31 +97,36 @@ def run(cluster):
         return servers.get("vs1", {}).get("reclaimed") == 1
 
     cluster.wait(reclaimed, 60, "A to reclaim at vs1")
-    cluster.step(f"A has reclaimed {time.monotonic() - off:.1f} s after the power failure")
+    cluster.step(f"A has reclaimed its lock, {time.monotonic() - off:.1f} s after the power failure; B does not come; nobody else got a lock")
     now = _graced.status(node2)
     assert now["phase"] == "reclaiming" and now["gate"] == "closed", now
     assert not new.granted(), "a new NFS lock was granted in grace"
-    assert not waiter.granted(), "the local waiter got A's lock"
+    assert not waiter.granted() and not poller.ended_poll(), "a local program got A's lock"
     assert not refused.try_lock(), "a new local lock was granted in grace"
 
     # 4. The grace lifts at the deadline (B never comes); B's record is purged, by one node.
     _graced.wait_normal(cluster, [node2], deadline=_graced.GRACE_PERIOD * 3)
-    cluster.step(f"lifted {time.monotonic() - off:.1f} s after the power failure")
+    cluster.step(f"the grace is lifted, {time.monotonic() - off:.1f} s after the power failure; B's record is purged")
     left = _graced.clients(node2, "vs1")
     assert len(left) == 1 and set(left) < set(name), f"on record after the purge: {left}"
     purges = cluster.logged(node2, "graced", "is the last out and purges", since=off)
     assert len(purges) == 1, purges
-    new.wait_granted(60)
+    granted = new.wait_granted(60)
+    lifted = cluster.logged(node2, "graced", "the grace is lifted", since=off)[0][0]
+    assert granted > lifted, f"a new NFS lock was granted {lifted - granted:.2f} s before the lift"
     a1.write("A's data after")
     assert a1.read() == "A's data after", a1.read()
-    assert not waiter.granted(), "the local waiter got A's lock after the lift"
+    assert not waiter.granted() and not poller.ended_poll(), "a local program got A's lock after the lift"
     assert "lost" not in client.run("dmesg | grep -i 'lost.*lock' || true").out
     plocks = node2.run("dlm_tool plocks data", check=False).out
     cluster.step(f"A kept both locks through it all:\n{plocks}")
 
     # 5. A unlocks; a local program gets the lock.
+    unlocked = time.monotonic()
     a1.unlock()
-    cluster.wait(lambda: waiter.granted() or poller._result(poller.commands), 60, "a local program to get the lock")
+    cluster.wait(lambda: waiter.granted() or poller.ended_poll(), 60, "a local program to get the lock")
+    got = waiter.wait_granted() if waiter.granted() else poller.granted_after()[1]
+    assert got > unlocked - 0.1, f"a local program had the lock {unlocked - got:.1f} s before A unlocked it"
     cluster.step("A unlocked, a local program has the lock")
 
     # B cannot reclaim in a later grace.
@@ -139,5 +148,4 @@ def run(cluster):
 def cleanup(cluster):
     client = cluster.clients[0]
     client.run(f"umount -f -l /mnt/a1 /mnt/a2; ip netns pids {B} | xargs -r kill -9; ip netns del {B}; dmesg -C", check=False)
-    for node in cluster.nodes:
-        node.run("for s in $(gracectl servers --json | jq -r '.servers[].name'); do graced-server stop $s; done", check=False, timeout=180)
+    _graced.stop_servers(cluster)
