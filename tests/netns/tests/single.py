@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""state = single: one host, neither corosync nor DLM."""
+
+import time
+
+from processes import wait
+
+ALONE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
+         "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
+
+
+def alone(make):
+    cluster = make(1, config=ALONE)
+    cluster[1].boot()
+    cluster[1].start_graced()
+    cluster.wait_open()
+    return cluster, cluster[1]
+
+
+def test_nfsd_restarts(make):
+    """Two servers share a file system; one restarts: the other grants nothing until its client has reclaimed; then at once."""
+    cluster, node = alone(make)
+    first, second = node.serve("vs1"), node.serve("vs2")
+    assert first.create("alice") == "ok" and second.create("bob") == "ok"
+    assert second.lock() and node.try_lock()
+    first.stop()
+    announced = node.announce("vs1")
+    cluster.wait_closed()
+    first = node.start_nfsd("vs1", announced)
+    assert first.may_reclaim == 1, first.may_reclaim
+    assert not second.lock(), "the other server granted a new lock in the grace"
+    assert not node.try_lock(), "a program got a new lock in the grace"
+    assert first.reclaim("mallory") == "refused" and first.reclaim("alice") == "ok"
+    begin = time.monotonic()
+    cluster.wait_open()
+    took = time.monotonic() - begin
+    assert took < 10, f"lifted after {took:.1f} s: at the deadline, not when the last client had reclaimed"
+    assert second.lock() and set(node.clients("vs1")) == {"alice"} and set(node.clients("vs2")) == {"bob"}
+    return f"open {took:.2f} s after the last reclaim, of a period of 30 s"
+
+
+def test_daemon_killed(make):
+    """SIGKILL: the gate is closed, the daemon comes back with all records and adopts; no grace."""
+    cluster, node = alone(make)
+    nfsd = node.serve("vs1")
+    assert nfsd.create("alice") == "ok"
+    epoch = node.status()["current"]
+    node.graced.kill()
+    assert not node.try_lock()
+    node.start_graced()
+    cluster.wait_open()
+    assert node.status()["current"] == epoch, "the daemon's death began a grace"
+    assert set(node.clients("vs1")) == {"alice"}
+    wait(lambda: nfsd.create("carol") == "ok", 5, "an upcall to be answered by the new daemon")
+
+
+def test_power_failure(make):
+    """Everything is gone but the disk: clients on record may reclaim, then the gate opens."""
+    cluster, node = alone(make)
+    nfsd = node.serve("vs1")
+    assert nfsd.create("alice") == "ok" and nfsd.create("bob") == "ok" and nfsd.remove("bob") == "ok"
+    node._kill_all()
+    node.boot()
+    node.start_graced()
+    wait(lambda: node.status()["recovery"], 5, "a grace")
+    assert not node.try_lock()
+    nfsd = node.serve("vs1")
+    assert nfsd.may_reclaim == 1 and nfsd.reclaim("bob") == "refused" and nfsd.reclaim("alice") == "ok"
+    cluster.wait_open()
