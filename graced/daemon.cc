@@ -218,7 +218,8 @@ std::optional<fatal> daemon::start() {
         adopt(name, i);
     if (auto r = store_->start(loop_, [this](any_input i) { take(std::move(i)); }); !r)
         return fatal{exit_code::io, r.error().message};
-    if (shim_) shim_->start();
+    if (shim_)
+        shim_->start();
     if (embedded_)
         if (auto r = embedded_->start(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -428,10 +429,10 @@ void daemon::fence(node_id node, const std::string& why) {
 void daemon::adopt(const std::string& server, const server_instance& i) {
     if (shim_)
         shim_->set_namespace(server, i.netns, i.nfsd_fs);
-    tracker_->watch(server, i.pipe, i.cld_version);
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
     take(input::instance_known{server, i.running, i.answered});
+    tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -449,7 +450,8 @@ nlohmann::json daemon::status() const {
     c.lock_backend = locks_ ? (locks_->embedded() ? "embedded" : "dlm") : "none";
     c.gate_backend = to_string(config_.gate.backend);
     c.warnings = warnings_;
-    if (shim_) c.waiters = static_cast<std::int64_t>(shim_->status().last.waiters);
+    if (shim_)
+        c.waiters = static_cast<std::int64_t>(shim_->status().last.waiters);
     if (locks_ && locks_->frozen_for() > seconds(1))
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +

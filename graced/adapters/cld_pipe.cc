@@ -160,6 +160,7 @@ struct cld_tracker::pipe : std::enable_shared_from_this<pipe> {
     bool is_socket = false;
     int events = 0; // that the loop waits for now
     int directory_watch = -1;
+    bool gone = false; // and told so
     std::uint64_t upcalls = 0;
     std::string trouble;
 
@@ -328,14 +329,24 @@ void cld_tracker::look_after(const pipe_ptr& p) {
                              STATX_TYPE | STATX_INO | STATX_BTIME, &now) == 0;
     if (!there) {
         const int code = errno;
+        if (code == ENOENT)
+            tell_gone(*p);
         close_pipe(*p, code == ENOENT ? "nfsd does not run (there is no such pipe)"
                                       : "cannot look at it: " + text_of(code));
         return;
     }
-    if (p->fd >= 0 && p->slots.whose() != identity_of(now))
+    if (p->fd >= 0 && p->slots.whose() != identity_of(now)) {
         close_pipe(*p, "nfsd made it anew");
+        tell_gone(*p);
+    }
     if (p->fd < 0)
         open_pipe(p);
+}
+
+// The kernel makes the pipe when an nfsd starts and removes it when that ends (nfs4recover.c).
+void cld_tracker::tell_gone(pipe& p) {
+    if (!std::exchange(p.gone, true))
+        sink_(input::instance_known{p.server, false, {}});
 }
 
 void cld_tracker::watch_directory(pipe& p) {
@@ -403,6 +414,7 @@ void cld_tracker::open_pipe(const pipe_ptr& p) {
         forget_upcalls(*p);
         p->slots.start_anew(identity_of(opened));
     }
+    p->gone = false;
     spdlog::info("server {}: tracking clients through {}", p->server, p->path);
     qb_loop_poll_add(loop_, QB_LOOP_MED, fd, POLLIN, p.get(), on_pipe);
     p->events = POLLIN;

@@ -101,6 +101,7 @@ private:
     void look_after_all();
     void open_pipe(const pipe_ptr&);
     void close_pipe(pipe&, const std::string& why);
+    void tell_gone(pipe&);
     void forget_upcalls(pipe&);
     void restore_upcalls(const pipe_ptr&);
     void read_upcalls(const pipe_ptr&);

@@ -7,6 +7,7 @@
 // last, and a rule that could not act now acts as soon as it can.
 //
 // The order of one grace, by rule:
+//   decide_dropped       nfsd ended by itself       -> START(server)
 //   decide_gate          START delivered            -> gate closed, NFS in grace (kernel)
 //   decide_enforcing     kernel acked, disk durable -> ENFORCING(C)
 //   decide_locks         gate closed                -> PR down to NL, then CW where a server NEEDs
@@ -51,6 +52,7 @@ void fsm::decide() {
     decide_hello();
     decide_founding();
     decide_membership();
+    decide_dropped();
     decide_gate();
     decide_enforcing();
     decide_done();
@@ -225,6 +227,23 @@ void fsm::decide_membership() {
     for (const auto& [id, n] : state_.nodes)
         if (!n.member && !n.down && !live(id) && once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
+}
+
+// A server that was stopped by hand, or crashed: what its clients held was dropped, so they must
+// have a grace before anybody else gets it.
+void fsm::decide_dropped() {
+    if (!acting())
+        return;
+    for (auto& [name, i] : instances_) {
+        if (!i.dropped)
+            continue;
+        auto v = state_.servers.find(name);
+        if (v == state_.servers.end() || v->second.host != params_.self ||
+            v->second.start != *i.dropped || v->second.records.empty())
+            i.dropped.reset();
+        else if (once(said::start, name, v->second.start.value))
+            send(msg::start{name, false});
+    }
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ struct tracking {
     testing::loop loop;
     testing::temporary_directory dir;
     std::vector<any_input> inputs;
+    std::vector<std::string> ended; // servers whose nfsd has ended
     std::function<void()> on_input;
     std::unique_ptr<cld_tracker> tracker = make();
 
@@ -39,6 +40,11 @@ struct tracking {
         return std::make_unique<cld_tracker>(
             loop.get(),
             [this](any_input i) {
+                if (const auto* k = std::get_if<input::instance_known>(&i)) {
+                    CHECK_FALSE(k->running);
+                    ended.push_back(k->server);
+                    return;
+                }
                 inputs.push_back(std::move(i));
                 if (on_input)
                     on_input();
@@ -196,8 +202,10 @@ TEST_CASE_FIXTURE(tracking, "the pipe disappears and comes back as another one")
     tracker->watch("vs1", dir / "cld");
     loop.run_for(150);
     CHECK_FALSE(tracker->status().at(0).connected);
-    kernel_end kernel(loop, dir / "cld"); // appears after watch()
+    CHECK(ended == std::vector<std::string>{"vs1"}); // once, not at every look
+    kernel_end kernel(loop, dir / "cld");            // appears after watch()
     REQUIRE(kernel.has_tracker());
+    CHECK(ended.size() == 1);
     kernel.send(upcall(command::create, 0, "old"));
     const auto old = next<input::create>();
     kernel.remove();

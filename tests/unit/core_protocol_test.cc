@@ -385,3 +385,31 @@ TEST_CASE("a tripped gate opens again only by an order that names the trip") {
     c.run_until([&] { return c.open(1); }, seconds(2), "open again");
     CHECK(c[1].machine().gate().accounted == 1);
 }
+
+TEST_CASE("an nfsd that ends without a stop: a START for its clients, and they may reclaim") {
+    cluster c(3);
+    c.settle();
+    c.host(1, "vs1", {"A"});
+    const epoch before = c.st(1).current;
+    c[1].running.erase("vs1");
+    c[1].take(input::instance_known{"vs1", false, {}});
+    c.run_until([&] { return in_grace(c.st(2)); }, seconds(1), "grace");
+    CHECK_FALSE(c.any_open());
+    CHECK(c.st(2).current == next(before));
+    CHECK(c.st(2).servers.at("vs1").need);
+    CHECK(c.st(2).servers.at("vs1").records.at("A").at <= c.st(2).recovery);
+    // Said once: what it dropped is covered by that START.
+    const start_count start = c.st(2).servers.at("vs1").start;
+    c.run_for(seconds(1));
+    CHECK(c.st(2).servers.at("vs1").start == start);
+    // One that is being stopped in order owes nothing more.
+    cluster d(3);
+    d.settle();
+    d.host(1, "vs1", {"A"});
+    d[1].take(input::stop{"vs1", d[1].new_ticket()});
+    d.run_until([&] { return in_grace(d.st(2)); }, seconds(1), "grace");
+    const start_count stop = d.st(2).servers.at("vs1").start;
+    d[1].take(input::instance_known{"vs1", false, {}});
+    d.run_for(seconds(1));
+    CHECK(d.st(2).servers.at("vs1").start == stop);
+}

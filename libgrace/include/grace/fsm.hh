@@ -60,6 +60,9 @@ struct instance {
     bool running = false; // its nfsd has state: started, and adopted or answered GraceStart
     bool stopping = false;
     start_count answered; // the START whose records were given to its nfsd
+    // Its nfsd ended without a stop: its clients' locks are gone, a START later than this one is
+    // owed.
+    std::optional<start_count> dropped;
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
     instant opened_at = 0, deadline = 0;
@@ -123,7 +126,7 @@ private:
         phase until = phase::normal;
         std::uint64_t sent_in = 0; // view number + 1 of the message that was sent for it
         bool delivered = false;
-        bool counted = false; // … and was not void
+        bool counted = false;   // … and was not void
         instant idle_since = 0; // this node could do nothing about it since then; 0: it can
         std::map<std::string, start_count> lifting; // lift: which STARTs it ends
     };
@@ -184,6 +187,7 @@ private:
     // --- fsm.cc: the rules ---
     void decide();
     void decide_membership();
+    void decide_dropped();
     void decide_gate();
     void decide_reclaim();
     void decide_done();

@@ -120,7 +120,8 @@ struct grace_done {
 };
 
 // --- an NFS server of this node, as graced-server reports it ---
-// Its namespace exists: it may be adopted (running) or is about to start.
+// Its namespace exists: it may be adopted (running) or is about to start. Not running any more,
+// without a stop before: its nfsd ended by itself or by hand, and its clients' locks are gone.
 struct instance_known {
     std::string server;
     bool running;
