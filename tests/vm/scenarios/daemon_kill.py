@@ -22,10 +22,11 @@ def kill_and_restart(cluster, node, probe, expect):
     began = time.monotonic()
     _graced.start_daemon(cluster, node)
     cluster.wait(lambda: _graced.status(node), 30, f"graced to answer on {node}", every=0.05)
-    back = time.monotonic() - began
+    # Back is who has its kernel again, with the gate closed; a question to gracectl takes longer than that here.
+    back = cluster.logged(node, "graced", "attached to kernel module", since=began)[0][0] - began
     now = _graced.status(node)
     assert expect != "closed" or now["gate"] == "closed", now
-    cluster.step(f"{node}: killed and back, answering after {back:.1f} s, phase {now['phase']}, gate {now['gate']}")
+    cluster.step(f"{node}: killed and back after {back:.2f} s, phase {now['phase']}, gate {now['gate']}")
     return back
 
 
@@ -57,7 +58,7 @@ def run(cluster):
     cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
     time.sleep(3)
     back = kill_and_restart(cluster, node2, probes[node2], "closed")
-    assert back < 5, f"{back:.1f} s with a frozen lockspace (emulated: five seconds is the limit here)"
+    assert back < 1, f"back only after {back:.2f} s with a frozen lockspace"
     assert not rival.try_lock(), "the dead node's lock was given to a local program"
     cluster.fence.release()
     cluster.wait(lambda: (_graced.status(node2) or {}).get("synced"), 60, "graced to join again")
