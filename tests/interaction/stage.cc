@@ -368,15 +368,12 @@ bool stage::answer_dlm(node& n, std::optional<std::set<node_id>> members) {
     return true;
 }
 
-// Compatible with what the others hold, and no request before it waits for longer.
-bool stage::grantable(const lock& l, std::size_t i) const {
-    const lock::request& r = l.waiting[i];
+// As the DLM does it: compatible with what the others hold, whoever else waits.
+bool stage::grantable(const lock& l, const lock::request& r) const {
     for (const auto& [id, m] : l.holders)
         if (id != r.node && !compatible(m, r.mode))
             return false;
-    return r.mode == lock_mode::nl || i == 0 ||
-           std::all_of(l.waiting.begin(), l.waiting.begin() + long(i),
-                       [](const lock::request& q) { return q.mode == lock_mode::nl; });
+    return true;
 }
 
 bool stage::grant(node& n) {
@@ -384,7 +381,7 @@ bool stage::grant(node& n) {
         return false;
     for (auto& [name, l] : locks)
         for (std::size_t i = 0; i < l.waiting.size(); ++i) {
-            if (l.waiting[i].node != n.id || !grantable(l, i))
+            if (l.waiting[i].node != n.id || !grantable(l, l.waiting[i]))
                 continue;
             lock::request r = l.waiting[i];
             l.waiting.erase(l.waiting.begin() + long(i));
@@ -417,8 +414,6 @@ std::string stage::why_not_granted(const node& n) const {
             for (const auto& [id, m] : l.holders)
                 if (id != n.id && !compatible(m, r.mode))
                     why += ", node " + std::to_string(id.value) + " holds " + to_string(m);
-            if (&r != &l.waiting.front())
-                why += ", node " + std::to_string(l.waiting.front().node.value) + " is before it";
         }
     return why.empty() ? "nothing is asked for" : why;
 }

@@ -103,7 +103,7 @@ public:
 private:
     void perform(node&, any_effect&);
     void announce_quorum(const std::set<node_id>& partition, const std::set<node_id>& to);
-    bool grantable(const lock&, std::size_t) const;
+    bool grantable(const lock&, const lock::request&) const;
     void watch();
 
     std::vector<std::set<node_id>> parts_;
