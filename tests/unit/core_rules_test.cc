@@ -225,3 +225,29 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
     CHECK(describe(msg::attached{}) == "ATTACHED");
     CHECK(describe(msg::snapshot{node_id{2}, 1, 0, 3, {}}) == "SNAPSHOT(node 2, part 1/3)");
 }
+
+TEST_CASE("bytes that are no message of this version are named, and ignored") {
+    parameters p;
+    p.self = node_id{1};
+    p.life = incarnation{1};
+    fsm f(p, {});
+    f.step(seconds(1), input::deliver{node_id{2}, {1, 2, 3}});
+    const output o = f.take_output();
+    REQUIRE(o.size() == 1);
+    CHECK(std::get<effect::tell>(o.front()).level == news_level::error);
+}
+
+TEST_CASE("upcalls with names beyond their limits fail at once") {
+    parameters p;
+    p.self = node_id{1};
+    p.life = incarnation{1};
+    fsm f(p, {});
+    for (const input::create& c : {input::create{"vs1", "", "", ticket{1}},
+                                   input::create{"vs1", std::string(1025, 'x'), "", ticket{1}},
+                                   input::create{"vs1", "a", std::string(33, 'h'), ticket{1}}}) {
+        f.step(seconds(1), c);
+        const output o = f.take_output();
+        REQUIRE(o.size() == 1);
+        CHECK(std::get<effect::answer_upcall>(o.front()).status == upcall_status::failed);
+    }
+}
