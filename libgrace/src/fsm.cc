@@ -405,8 +405,11 @@ void fsm::decide_locks() {
     if (!want)
         return;
     if (lock_.wanted) {
-        // ◆ A queued request that is no longer wanted blocks others' in the DLM's queue.
-        if (*lock_.wanted != *want && !lock_.cancelling) {
+        // ◆ A queued request that is no longer wanted blocks others' in the DLM's queue. NL blocks
+        // nobody and is the way to every other mode. Bad scenario if it were cancelled: PR goes
+        // down to NL on its way to CW, and each input that comes meanwhile cancels it and asks
+        // anew.
+        if (*lock_.wanted != *want && *lock_.wanted != lock_mode::nl && !lock_.cancelling) {
             lock_.cancelling = true;
             emit(effect::cancel{lock_resource::grace, {}});
         }
