@@ -85,13 +85,30 @@ struct put_body {
     void operator()(const msg::barrier& m) { w.put(m.number); }
 };
 
+// Times are added to others: one near the end of the range would overflow and, with that, could
+// make a permit of the past one of the far future.
+void get_time(reader& r, std::int64_t& t) {
+    r.get(t);
+    if (t < 0 || t > std::int64_t{1} << 60)
+        r.fail();
+}
+
+// What every state satisfies that apply() made. A snapshot that breaks it would end each daemon
+// that adopts it (invariants.cc), after every restart anew.
+bool consistent(const state& s) {
+    constexpr std::uint64_t limit = std::uint64_t{1} << 62;
+    return s.current && s.current.value < limit && s.applied.value < limit &&
+           s.starts.value < limit && s.view.number < limit && s.recovery < s.current &&
+           (in_grace(s) || !any_need(s)) && (!s.lifting || (in_grace(s) && !any_need(s)));
+}
+
 struct get_body {
     reader& r;
     void operator()(msg::hello& m) {
         r.get(m.number);
         r.get(m.name, max_node_name);
         r.get(m.attached);
-        r.get(m.permit_ttl);
+        get_time(r, m.permit_ttl);
         r.get(m.has_database);
         r.get(m.quorate_view);
         r.get(m.current);
@@ -152,12 +169,12 @@ struct get_body {
     }
     void operator()(msg::durable& m) { r.get(m.at); }
     void operator()(msg::heartbeat& m) {
-        r.get(m.sent);
+        get_time(r, m.sent);
         r.each(max_nodes, [&] {
             node_id n;
             instant t = 0;
             r.get(n);
-            r.get(t);
+            get_time(r, t);
             m.heard[n] = t;
         });
     }
@@ -285,7 +302,7 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         r.get(n.deaths);
         r.get(n.enforcing);
         r.get(n.durable);
-        r.get(n.permit_ttl);
+        get_time(r, n.permit_ttl);
         s.nodes[id] = std::move(n);
     });
     r.each(max_servers, [&] {
@@ -305,7 +322,7 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         });
         s.servers[name] = std::move(server);
     });
-    if (!r.at_end())
+    if (!r.at_end() || !consistent(s))
         return {};
     return s;
 }
