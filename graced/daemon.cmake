@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The engine knows libgrace only: the simulator links it without any adapter.
-add_library(graced_engine STATIC ${CMAKE_CURRENT_SOURCE_DIR}/engine.cc)
+add_library(graced_engine STATIC ${CMAKE_CURRENT_SOURCE_DIR}/engine.cc ${CMAKE_CURRENT_SOURCE_DIR}/recorder.cc)
 target_include_directories(graced_engine PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/graced)
 target_link_libraries(graced_engine PUBLIC grace PRIVATE graced_flags)
 

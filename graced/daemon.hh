@@ -54,6 +54,8 @@ private:
     void take(any_input);
     void after_inputs();
     void die(exit_code, const std::string&);
+    [[nodiscard]] bytes recording(const std::string& why) const;
+    void keep_crash(const std::string& why) const;
     std::optional<fatal> make_group(parameters&);
     std::optional<fatal> make_kernel();
     void arm(instant);

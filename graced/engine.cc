@@ -11,8 +11,13 @@ void engine::take(any_input in) {
     while (!waiting_.empty()) {
         any_input next = std::move(waiting_.front());
         waiting_.pop_front();
-        machine_.step(now_(), next);
+        const instant now = now_();
+        if (recorder_)
+            recorder_->before_step(now, next, machine_);
+        machine_.step(now, next);
         output effects = machine_.take_output();
+        if (recorder_)
+            recorder_->after_step(effects);
         for (any_effect& e : effects)
             perform(e);
     }

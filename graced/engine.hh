@@ -6,6 +6,7 @@
 
 #include "grace/fsm.hh"
 #include "grace/ports.hh"
+#include "graced/recorder.hh"
 
 #include <deque>
 #include <functional>
@@ -39,6 +40,10 @@ public:
     void take(any_input in);
     void tick() { take(input::tick{}); }
 
+    // Keeps the last inputs from here on.
+    void record() { recorder_.emplace(); }
+    const recorder* recorded() const { return recorder_ ? &*recorder_ : nullptr; }
+
     const fsm& machine() const { return machine_; }
 
 private:
@@ -48,6 +53,7 @@ private:
     clock now_;
     arm_timer arm_;
     fsm machine_;
+    std::optional<recorder> recorder_;
     std::deque<any_input> waiting_;
     bool busy_ = false;
 };

@@ -115,6 +115,7 @@ int run(int argc, const char* const* argv, surroundings& around) {
     app.fallthrough(); // before the verbs are added: they inherit it
     add_view_verbs(app, s);
     add_grace_verbs(app, s);
+    add_record_verbs(app, s);
     add_config_verbs(app, s);
     add_server_verbs(app, s);
     for (CLI::App* verb : app.get_subcommands(nullptr)) {

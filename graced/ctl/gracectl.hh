@@ -59,6 +59,7 @@ public:
 void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients version
 void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
+void add_record_verbs(CLI::App&, session&); // record replay
 void add_config_verbs(CLI::App&, session&); // config check|show|server
 
 // gracectl, all of it. The exit code.

@@ -4,9 +4,9 @@
 // limit, an unknown tag or bytes left over yields nothing at all.
 #include "grace/wire.hh"
 
+#include "codec.hh"
+
 #include <algorithm>
-#include <cstring>
-#include <type_traits>
 
 namespace grace::wire {
 namespace {
@@ -14,136 +14,6 @@ namespace {
 constexpr std::uint32_t message_magic = 0x43524721;  // "!GRC"
 constexpr std::uint32_t snapshot_magic = 0x53524721; // "!GRS"
 constexpr std::uint32_t value_magic = 0x4c524721;    // "!GRL"
-
-class writer {
-public:
-    template <typename T>
-    requires std::is_integral_v<T>
-    void put(T v) {
-        using U = std::make_unsigned_t<std::conditional_t<std::is_same_v<T, bool>, char, T>>;
-        auto u = static_cast<U>(v);
-        for (std::size_t i = 0; i < sizeof(U); ++i)
-            out.push_back(static_cast<std::uint8_t>(static_cast<std::uint64_t>(u) >> (8 * i)));
-    }
-    template <typename Tag, typename Int>
-    void put(tagged<Tag, Int> v) {
-        put(v.value);
-    }
-    template <typename T>
-    requires std::is_enum_v<T>
-    void put(T v) { put(static_cast<std::underlying_type_t<T>>(v)); }
-    void put(const std::string& s) {
-        put(static_cast<std::uint32_t>(s.size()));
-        out.insert(out.end(), s.begin(), s.end());
-    }
-    void put(std::span<const std::uint8_t> s) {
-        put(static_cast<std::uint32_t>(s.size()));
-        out.insert(out.end(), s.begin(), s.end());
-    }
-    void put(const record& r) {
-        put(r.at);
-        put(r.princhash);
-    }
-    template <typename C, typename F>
-    void each(const C& c, F f) {
-        put(static_cast<std::uint32_t>(c.size()));
-        for (const auto& e : c)
-            f(e);
-    }
-    std::vector<std::uint8_t> out;
-};
-
-class reader {
-public:
-    explicit reader(std::span<const std::uint8_t> in)
-        : in_(in) {}
-    bool ok() const { return ok_; }
-    bool at_end() const { return ok_ && in_.empty(); }
-    void fail() { ok_ = false; }
-
-    template <typename T>
-    requires std::is_integral_v<T>
-    void get(T& v) {
-        if constexpr (std::is_same_v<T, bool>) {
-            std::uint8_t b = 0;
-            get(b);
-            if (b > 1)
-                fail();
-            v = b == 1;
-        } else {
-            std::uint64_t u = 0;
-            if (in_.size() < sizeof(T)) {
-                fail();
-                return;
-            }
-            for (std::size_t i = 0; i < sizeof(T); ++i)
-                u |= std::uint64_t{in_[i]} << (8 * i);
-            in_ = in_.subspan(sizeof(T));
-            v = static_cast<T>(u);
-        }
-    }
-    template <typename Tag, typename Int>
-    void get(tagged<Tag, Int>& v) {
-        get(v.value);
-    }
-    template <typename T>
-    requires std::is_enum_v<T>
-    void get(T& v, T last) {
-        std::underlying_type_t<T> u{};
-        get(u);
-        if (u > static_cast<std::underlying_type_t<T>>(last))
-            fail();
-        else
-            v = static_cast<T>(u);
-    }
-    void get(std::string& s, std::size_t limit) {
-        std::uint32_t n = 0;
-        get(n);
-        if (!ok_ || n > limit || n > in_.size()) {
-            fail();
-            return;
-        }
-        s.assign(reinterpret_cast<const char*>(in_.data()), n);
-        in_ = in_.subspan(n);
-    }
-    void get(std::vector<std::uint8_t>& v, std::size_t limit) {
-        std::uint32_t n = 0;
-        get(n);
-        if (!ok_ || n > limit || n > in_.size()) {
-            fail();
-            return;
-        }
-        v.assign(in_.begin(), in_.begin() + n);
-        in_ = in_.subspan(n);
-    }
-    void get_server(std::string& s) {
-        get(s, max_server_name);
-        if (s.empty())
-            fail();
-    }
-    void get_client(std::string& s) {
-        get(s, max_client_name);
-        if (s.empty())
-            fail();
-    }
-    void get(record& r) {
-        get(r.at);
-        get(r.princhash, max_princhash);
-    }
-    template <typename F>
-    void each(std::size_t limit, F f) {
-        std::uint32_t n = 0;
-        get(n);
-        if (n > limit)
-            fail();
-        for (std::uint32_t i = 0; ok_ && i < n; ++i)
-            f();
-    }
-
-private:
-    std::span<const std::uint8_t> in_;
-    bool ok_ = true;
-};
 
 // --- one writer and one reader for each message; the tag is the variant's index ---
 
@@ -215,13 +85,30 @@ struct put_body {
     void operator()(const msg::barrier& m) { w.put(m.number); }
 };
 
+// Times are added to others: one near the end of the range would overflow and, with that, could
+// make a permit of the past one of the far future.
+void get_time(reader& r, std::int64_t& t) {
+    r.get(t);
+    if (t < 0 || t > std::int64_t{1} << 60)
+        r.fail();
+}
+
+// What every state satisfies that apply() made. A snapshot that breaks it would end each daemon
+// that adopts it (invariants.cc), after every restart anew.
+bool consistent(const state& s) {
+    constexpr std::uint64_t limit = std::uint64_t{1} << 62;
+    return s.current && s.current.value < limit && s.applied.value < limit &&
+           s.starts.value < limit && s.view.number < limit && s.recovery < s.current &&
+           (in_grace(s) || !any_need(s)) && (!s.lifting || (in_grace(s) && !any_need(s)));
+}
+
 struct get_body {
     reader& r;
     void operator()(msg::hello& m) {
         r.get(m.number);
         r.get(m.name, max_node_name);
         r.get(m.attached);
-        r.get(m.permit_ttl);
+        get_time(r, m.permit_ttl);
         r.get(m.has_database);
         r.get(m.quorate_view);
         r.get(m.current);
@@ -282,37 +169,17 @@ struct get_body {
     }
     void operator()(msg::durable& m) { r.get(m.at); }
     void operator()(msg::heartbeat& m) {
-        r.get(m.sent);
+        get_time(r, m.sent);
         r.each(max_nodes, [&] {
             node_id n;
             instant t = 0;
             r.get(n);
-            r.get(t);
+            get_time(r, t);
             m.heard[n] = t;
         });
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
 };
-
-// Makes the variant's alternative number `tag`; false if there is none.
-template <std::size_t I = 0>
-bool choose(any_message& m, std::size_t tag) {
-    if constexpr (I == std::variant_size_v<any_message>) {
-        return false;
-    } else {
-        if (tag != I)
-            return choose<I + 1>(m, tag);
-        m.emplace<I>();
-        return true;
-    }
-}
-
-std::uint32_t checksum(std::span<const std::uint8_t> in) { // FNV-1a
-    std::uint32_t h = 2166136261u;
-    for (std::uint8_t b : in)
-        h = (h ^ b) * 16777619u;
-    return h;
-}
 
 } // namespace
 
@@ -435,7 +302,7 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         r.get(n.deaths);
         r.get(n.enforcing);
         r.get(n.durable);
-        r.get(n.permit_ttl);
+        get_time(r, n.permit_ttl);
         s.nodes[id] = std::move(n);
     });
     r.each(max_servers, [&] {
@@ -455,7 +322,7 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         });
         s.servers[name] = std::move(server);
     });
-    if (!r.at_end())
+    if (!r.at_end() || !consistent(s))
         return {};
     return s;
 }

@@ -112,6 +112,7 @@ public:
     std::vector<std::string> blocked_by() const;
 
 private:
+    friend struct archive; // recordings hold all that a machine knows
     struct pending_record {
         ticket id;
         msg::record_change change;

@@ -33,6 +33,7 @@ public:
     duration ttl() const { return ttl_; }
 
 private:
+    friend struct archive;
     node_id self_;
     duration ttl_, interval_;
     instant next_ = 0;
