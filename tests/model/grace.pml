@@ -1,0 +1,840 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The protocol of docs/design.md, for three nodes and two servers, under every schedule.
+ *
+ *   tests/model/run                  the part that CI runs
+ *   tests/model/check                everything; prints the table of README.md
+ *   tests/model/check purger ...     these configurations and variants
+ *
+ * By hand:
+ *   spin -a -DSTARTS=1 -DFAILURES=1 grace.pml && gcc -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c
+ *   ./pan -m100000                   # safety, and L1: every state where nothing is left to do is good
+ *   gcc -O2 -DNP -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
+ *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
+ *
+ * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
+ * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
+ * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
+ * having left), MOVES of a server, COLD (power failure of the whole cluster). CALM: faults may also
+ * stop early. NO_ and BUG_ switches take one rule away; pan must then find a violation.
+ *
+ * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
+ * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
+ * Asynchronous are: delivery, the kernel's acknowledgements, the disk, the lock table, quorum's news.
+ * s[] has one replica for each node, and a last one, GHOST, that applies every message when it is
+ * ordered: what the agreed stream says so far. A message sent under another view than that is void
+ * for all, so it is not put into the stream at all.
+ *
+ * The cluster is one component with the stream in it (`ring`) and nodes cut off from it one by one.
+ */
+#ifndef STARTS
+#define STARTS 0
+#endif
+#ifndef FAILURES
+#define FAILURES 0
+#endif
+#ifndef LEAVES
+#define LEAVES 0
+#endif
+#ifndef KILLS
+#define KILLS 0
+#endif
+#ifndef JOINS
+#define JOINS 0
+#endif
+#ifndef MERGES
+#define MERGES 0
+#endif
+#ifndef MOVES
+#define MOVES 0
+#endif
+#ifndef COLD
+#define COLD 0
+#endif
+#ifndef HOST1           /* where the second server is at first; NOBODY: there is no second server */
+#define HOST1 1
+#endif
+
+#define N      3
+#define GHOST  N
+#define NOBODY 7
+#define QLEN   12
+#define B(x)   (1 << (x))
+#define ALL    (B(N) - 1)
+#define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
+
+/* ---- state ---------------------------------------------------------------------------------- */
+
+mtype = { NODE_LEFT, PROC_LEFT, RING, JOIN, HELLO, SYNC,         /* membership, in the stream */
+          START, TAKE, RELEASED, NODE_DOWN, ENFORCING, DONE, PURGE, DURABLE, LIFT, BARRIER }
+
+typedef replicated {
+    byte view;                    /* confchgs so far */
+    byte rings;                   /* changes of the ring so far */
+    byte C, R;
+    byte purged;                  /* the last epoch that was purged */
+    bit lifting;
+    byte members;                 /* synced ones */
+    byte down;
+    byte enforcing;               /* bit of node: said ENFORCING(C) */
+    byte durable;                 /* bit of node: said DURABLE at or past the PURGE */
+    byte need, needed;            /* bit of server */
+    byte host[2], start[2];
+    byte starts;
+    byte last_done
+}
+replicated s[N + 1];
+chan q[N] = [QLEN] of { mtype, byte, byte, byte };      /* ordered, not yet delivered here */
+
+#define UP   0
+#define CUT  1                    /* silent; still runs */
+#define DEAD 2                    /* fenced: nothing runs, its locks are gone */
+byte st[N];
+byte ring = ALL;                  /* nodes of the component with the stream */
+byte left;                        /* CUT nodes that the ring has lost */
+bit daemon[N];
+bit synced[N];
+
+#define PENDING 0                 /* a node left, the ring that follows is not named yet */
+#define UNNAMED 1                 /* corosync's services do not name the same ring yet */
+#define NAMED   2
+byte confirmed[N];
+byte live[N];                     /* quorum's node list, as heard here */
+
+#define OPEN    0
+#define CLOSING 1                 /* ordered, not acknowledged */
+#define SHUT    2
+byte gate[N];                     /* what the daemon knows */
+byte gate_at[N];                  /* epoch of the last close order */
+bit kopen[N];                     /* what the kernel does; open means that the permit is fresh */
+byte reclaim[N], kreclaim[N];     /* bit of server: accepted, by daemon's order and by the kernel */
+bit tripped[N];                   /* not accounted for */
+byte barrier[N];                  /* 0, 1 out, 2 out and too old */
+byte finished0[N], finished1[N];  /* the START for which reclaim is over */
+
+#define NL 0
+#define PR 1
+#define CW 2
+#define EX 3
+#define NONE 4
+byte mode[N], wanted[N];
+bit cancelling[N];
+chan convert = [N] of { byte };   /* the DLM's queue of conversions up */
+
+byte disk_C[N], disk_purged[N], disk_view[N];
+byte quorate_view[N];             /* the last view that was seen quorate */
+bit view_durable[N];
+byte said[N];                     /* once() */
+#define SAID_ENFORCING 1
+#define SAID_DONE(v)   (2 << (v))
+#define SAID_PURGE     8
+#define SAID_LIFT      16
+#define SAID_DURABLE   32
+#define SAID_TAKE(v)   (64 << (v))
+
+byte running[2];                  /* where the server's nfsd runs */
+bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
+byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
+byte moving = NOBODY;             /* server that is being moved */
+byte starts, failures, leaves, kills, joins, merges, moves, colds;
+bit calm;
+
+bit z; byte x, y;                        /* scratch, 0 between steps */
+mtype t_ = NODE_LEFT; byte a_, b_, c_;
+
+#ifdef TELL
+#define tell(...) printf(__VA_ARGS__)
+#else
+#define tell(...) skip
+#endif
+
+/* ---- what a state says ------------------------------------------------------------------------ */
+
+#define LOWEST(r)   ((s[r].members & 1) -> 0 : ((s[r].members & 2) -> 1 : ((s[r].members & 4) -> 2 : NOBODY)))
+#ifdef NO_RECOMPUTE      /* the last node out is not computed anew when it has gone */
+#define HEIR(r)     (s[r].last_done != NOBODY -> s[r].last_done : LOWEST(r))
+#else
+#define HEIR(r)     ((s[r].last_done != NOBODY && (s[r].members & B(s[r].last_done))) -> s[r].last_done : LOWEST(r))
+#endif
+#define PURGER(r)   ((s[r].R != 0 && s[r].need == 0) -> HEIR(r) : NOBODY)
+#define HOSTS_NEED(i) (((s[i].need & 1) && s[i].host[0] == i) || ((s[i].need & 2) && s[i].host[1] == i))
+
+#define RUNS(i)     (daemon[i] && st[i] != DEAD)
+#ifdef BUG_INQUORATE     /* a node acts without quorum */
+#define QUORATE(i)  1
+#else
+#define QUORATE(i)  (confirmed[i] == NAMED && MANY(live[i]))
+#endif
+#define ACTING(i)   (synced[i] && QUORATE(i))
+
+/* A live node without a daemon enforces once its permit must have run out. */
+#ifdef BUG_PROC_AT_ONCE
+#define CLOSED_ITSELF(j) 1
+#else
+#define CLOSED_ITSELF(j) (!kopen[j] && kreclaim[j] == 0)
+#endif
+#define ENFORCES(i, j) (!(live[i] & B(j)) || ((s[i].members & B(j)) -> (s[i].enforcing & B(j)) != 0 : CLOSED_ITSELF(j)))
+#ifdef BUG_NO_ENFORCING  /* reclaim does not wait for ENFORCING */
+#define ALL_ENFORCE(i) 1
+#else
+#define ALL_ENFORCE(i) (ENFORCES(i, 0) && ENFORCES(i, 1) && ENFORCES(i, 2))
+#endif
+/* PR on alive.<j>, which the DLM gives once j is fenced. */
+#ifdef NO_FENCE
+#define ALL_FENCED(i) 1
+#else
+#define FENCED(i, j) ((live[i] & B(j)) || (st[j] == DEAD && !(s[i].members & B(j))))
+#define ALL_FENCED(i) (FENCED(i, 0) && FENCED(i, 1) && FENCED(i, 2))
+#endif
+#ifdef BUG_NO_LOCK       /* messages alone */
+#define HOLDS(i, m) 1
+#else
+#define HOLDS(i, m) (mode[i] == m && wanted[i] == NONE)
+#endif
+
+#define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
+#define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
+    FINISHED(i, v) != s[i].start[v] && moving != v && HOLDS(i, CW) && \
+    gate[i] == SHUT && gate_at[i] == s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
+
+#ifdef BUG_EARLY_OPEN    /* the purger opens at its LIFT, not at the delivery */
+#define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_LIFT))
+#else
+#define LIFTED(i) (s[i].R == 0)
+#endif
+#ifdef BUG_NO_BARRIER
+#define ACCOUNTED(i) 1
+#else
+#define ACCOUNTED(i) (!tripped[i])
+#endif
+#define MAY_OPEN(i) (ACTING(i) && LIFTED(i) && HOLDS(i, PR) && ACCOUNTED(i))
+
+/* Another member of this view has echoed: no loss of the token is under way. */
+#define UNNOTICED(j) (st[j] == CUT && !(left & B(j)))
+#define SILENCE (UNNOTICED(0) || UNNOTICED(1) || UNNOTICED(2))
+#ifdef BUG_NO_ECHO       /* what comes back to oneself counts as an echo */
+#define ECHOED(i) 1
+#else
+#define ECHOED(i) (st[i] == UP && !SILENCE && s[i].view == s[GHOST].view)
+#endif
+
+#ifdef NO_CW_RELEASE     /* a node on which no server NEEDs keeps CW */
+#define IDLE(i) (mode[i] == CW -> CW : NL)
+#else
+#define IDLE(i) NL
+#endif
+#define WANTED_MODE(i) (s[i].R == 0 -> PR : (s[i].need != 0 -> (HOSTS_NEED(i) -> CW : IDLE(i)) : (PURGER(i) == i -> EX : IDLE(i))))
+
+#define FROZEN (left != 0 || !MANY(ring))
+#define FITS1(i, j, m) ((i) == (j) || mode[j] == NL || (mode[j] == PR && (m) == PR) || (mode[j] == CW && (m) == CW))
+#define FITS(i, m) (FITS1(i, 0, m) && FITS1(i, 1, m) && FITS1(i, 2, m))
+
+/* ---- the replicated state machine (apply.cc) ---------------------------------------------------- */
+
+inline start_server(r, v) {
+    if
+#ifdef NO_NEW_EPOCH      /* a START after PURGE extends the grace that has been purged */
+    :: s[r].R == 0 ->
+#else
+    :: s[r].R == 0 || s[r].lifting ->
+#endif
+        s[r].R = s[r].C; s[r].C++; s[r].enforcing = 0; s[r].durable = 0;
+        s[r].lifting = 0; s[r].last_done = NOBODY; s[r].needed = 0
+    :: else -> s[r].lifting = 0
+    fi;
+    s[r].starts++; s[r].start[v] = s[r].starts;
+    s[r].need = s[r].need | B(v); s[r].needed = s[r].needed | B(v)
+}
+
+inline bury(r, n) {
+    s[r].members = s[r].members & ~B(n); s[r].enforcing = s[r].enforcing & ~B(n);
+    s[r].durable = s[r].durable & ~B(n); s[r].down = s[r].down | B(n);
+    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; start_server(r, 0) :: else fi;
+    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; start_server(r, 1) :: else fi
+}
+
+#ifdef NO_START_NUMBER   /* an older DONE counts */
+#define SAME_START(r) 1
+#else
+#define SAME_START(r) (s[r].start[b_] == c_)
+#endif
+#ifdef NO_START_COUNT    /* a PURGE counts although a START came between */
+#define SAME_COUNT(r) 1
+#define NO_NEED(r) 1
+#else
+#define SAME_COUNT(r) (c_ == s[r].starts)
+#define NO_NEED(r) (PURGER(r) == a_)
+#endif
+
+/* The message is t_, from node a_, about b_, with number c_. */
+inline apply(r) {
+    if
+    :: t_ == NODE_LEFT -> s[r].view++; s[r].rings++; bury(r, b_)
+    :: t_ == PROC_LEFT -> s[r].view++;
+        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
+    :: t_ == RING -> s[r].rings++
+    :: t_ == JOIN -> s[r].view++; s[r].rings = s[r].rings + c_; s[r].down = s[r].down & ~B(b_)
+    :: t_ == HELLO ->
+        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
+    :: t_ == SYNC -> s[r].members = s[r].members | B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
+    :: t_ == NODE_DOWN ->
+        if :: !(s[r].members & B(b_)) && !(s[r].down & B(b_)) -> bury(r, b_) :: else fi
+    :: t_ == START -> start_server(r, b_)
+    :: t_ == TAKE ->
+        if
+#ifndef NO_RELEASED      /* a server is taken from a node that has not released it */
+        :: s[r].host[b_] != NOBODY && s[r].host[b_] != a_
+#endif
+        :: else -> s[r].host[b_] = a_; start_server(r, b_)
+        fi
+    :: t_ == RELEASED ->
+        if :: s[r].host[b_] == a_ -> s[r].host[b_] = NOBODY;
+            if :: !(s[r].need & B(b_)) -> start_server(r, b_) :: else fi
+        :: else fi
+    :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
+    :: t_ == DONE ->
+        if :: (s[r].need & B(b_)) && SAME_START(r) && (s[r].host[b_] == NOBODY || s[r].host[b_] == a_) ->
+            s[r].need = s[r].need & ~B(b_);
+            if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
+        :: else fi
+    :: t_ == PURGE ->
+        if :: s[r].R != 0 && b_ == s[r].R && !s[r].lifting && SAME_COUNT(r) && NO_NEED(r) ->
+            s[r].lifting = 1; s[r].purged = s[r].R; s[r].durable = 0;
+            if :: r == GHOST -> assert(s[r].need == 0); assert(mode[a_] == EX) /* S4: by one node, alone */ :: else fi
+        :: else fi
+    :: t_ == DURABLE -> if :: s[r].lifting && b_ == s[r].R -> s[r].durable = s[r].durable | B(a_) :: else fi
+    :: t_ == LIFT ->
+#ifdef NO_LIFT_CHECK     /* a LIFT of another epoch counts */
+        if :: s[r].R != 0 ->
+#else
+        if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ ->
+#endif
+            if :: r == GHOST ->
+                /* S4: durable on every member */
+                assert(!(s[r].members & 1) || disk_purged[0] >= s[r].R);
+                assert(!(s[r].members & 2) || disk_purged[1] >= s[r].R);
+                assert(!(s[r].members & 4) || disk_purged[2] >= s[r].R);
+                if :: s[r].needed & 1 -> dropped[0] = 0 :: else fi;
+                if :: s[r].needed & 2 -> dropped[1] = 0 :: else fi
+            :: else fi;
+            s[r].R = 0; s[r].lifting = 0; s[r].durable = 0; s[r].last_done = NOBODY; s[r].needed = 0;
+            s[r].enforcing = 0
+        :: else fi
+    :: t_ == BARRIER -> skip
+    fi
+}
+
+/* One message into the stream. Those who are in the group when it is ordered deliver it. */
+inline deliver_to_all() {
+    tell("%e from %d: %d %d\n", t_, a_, b_, c_);
+    apply(GHOST);
+    x = 0;
+    do
+    :: x < N -> if :: daemon[x] && (ring & B(x)) -> assert(len(q[x]) < QLEN); q[x]!t_, a_, b_, c_ :: else fi; x++
+    :: else -> break
+    od; x = 0
+}
+
+/* What a step says is ordered at its end, in the same atomic step. A message that a node sends under
+ * another view than the stream's, or without the state, is void; a node that is cut off delivers to
+ * itself for as long as it has not noticed. */
+chan out = [10] of { bit, mtype, byte, byte, byte };
+#define order(t, a, b, c) out!0, t, a, b, c           /* by the world */
+#define mcast(i, t, b, c) out!1, t, i, b, c           /* by a node */
+#ifdef BUG_NO_VIEW       /* what was sent under another membership counts */
+#define SAME_VIEW(i) 1
+#else
+#define SAME_VIEW(i) (s[i].view == s[GHOST].view && (s[GHOST].members & B(i)))
+#endif
+inline flush() {
+    do
+    :: len(out) > 0 ->
+        out?x, t_, a_, b_, c_;
+        if
+        :: x && st[a_] == CUT -> if :: len(q[a_]) < QLEN - 2 -> q[a_]!t_, a_, b_, c_ :: else fi
+        :: x && (st[a_] != UP || !SAME_VIEW(a_))
+        :: else -> deliver_to_all()
+        fi
+    :: else -> break
+    od; x = 0; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0
+}
+
+/* ---- one node (fsm.cc) --------------------------------------------------------------------------- */
+
+inline new_view(i) {
+    said[i] = 0; view_durable[i] = 0;
+    barrier[i] = 0
+}
+
+inline lose_sync(i) { /* and says HELLO */
+    synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i);
+    if :: st[i] == UP && (s[GHOST].members & B(i)) -> order(HELLO, i, i, 0) :: else fi
+}
+
+inline deliver(i) {
+    q[i]?t_, a_, b_, c_;
+    y = s[i].starts;
+    if
+    :: synced[i] && t_ == JOIN && confirmed[i] == PENDING && b_ != i ->
+        /* came back before the quorum of the rest was known */
+        apply(i); confirmed[i] = (c_ -> PENDING : confirmed[i]);
+        lose_sync(i)
+    :: else ->
+        if
+        :: synced[i] -> apply(i)
+        :: else -> skip      /* what it needs of this comes with the snapshot */
+        fi;
+        if
+        :: t_ == NODE_LEFT || t_ == RING -> confirmed[i] = PENDING
+        :: t_ == JOIN && c_ == 1 && confirmed[i] == NAMED -> confirmed[i] = UNNAMED
+        :: t_ == BARRIER && a_ == i -> if :: barrier[i] == 1 -> tripped[i] = 0 :: else fi; barrier[i] = 0
+        :: else
+        fi;
+        if
+        :: t_ == NODE_LEFT || t_ == PROC_LEFT || t_ == JOIN -> new_view(i)
+        :: t_ == PURGE || t_ == LIFT -> said[i] = said[i] & ~(SAID_DURABLE | SAID_ENFORCING)
+        :: s[i].starts != y -> said[i] = 0
+        :: else
+        fi
+    fi;
+    y = 0
+}
+
+/* All that the model asks when a kernel starts to accept reclaims. */
+inline check_reclaim(i, v) {
+    assert(!kopen[0] && !kopen[1] && !kopen[2]);                                          /* S1, S2 */
+    assert(left == 0);                                                                    /* S2: the dead are fenced */
+    assert(disk_purged[i] + 1 >= s[i].R);                                                 /* S3 */
+    assert((i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v)))); /* S9 */
+    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+}
+inline check_open(i) {
+    assert(kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0);                     /* S1 */
+    assert(mode[i] == PR && MANY(ring) && st[i] == UP && !SILENCE);                       /* S7 */
+    assert(!dropped[0] && !dropped[1]);                                                   /* S8 */
+    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+}
+
+inline decide_reclaim(i, v) {
+    if
+    :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) ->
+        check_reclaim(i, v);
+        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i;
+        tell("node %d: reclaim of %d is open\n", i, v)
+    :: !MAY_RECLAIM(i, v) && (reclaim[i] & B(v)) -> reclaim[i] = reclaim[i] & ~B(v)
+    :: else
+    fi
+}
+inline decide_done(i, v) {
+    if
+    :: ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i &&
+       FINISHED(i, v) == s[i].start[v] && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
+        said[i] = said[i] | SAID_DONE(v); mcast(i, DONE, v, s[i].start[v])
+#ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
+    :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
+       (live[i] & B(s[i].host[v])) && LOWEST(i) == i && !(said[i] & SAID_TAKE(v)) ->
+        said[i] = said[i] | SAID_TAKE(v); order(RELEASED, s[i].host[v], v, 0)
+#endif
+    /* A server without a host comes up on the lowest member. */
+    :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] == NOBODY && LOWEST(i) == i &&
+       !(said[i] & SAID_TAKE(v)) ->
+        said[i] = said[i] | SAID_TAKE(v); mcast(i, TAKE, v, 0)
+    :: else
+    fi
+}
+
+inline ask(i, m) {
+    wanted[i] = m;
+    if :: m != NL && !(mode[i] == EX) -> convert!i :: else fi
+}
+inline decide_locks(i) {
+    if
+    :: !ACTING(i)
+#ifndef NO_CANCEL        /* a queued request that is no longer wanted stays in the queue */
+    :: ACTING(i) && wanted[i] != NONE && wanted[i] != WANTED_MODE(i) && !cancelling[i] -> cancelling[i] = 1
+#endif
+    :: ACTING(i) && wanted[i] == NONE && mode[i] != WANTED_MODE(i) ->
+        if
+        :: mode[i] == PR && gate[i] != SHUT
+        :: mode[i] == CW && (reclaim[i] | kreclaim[i]) != 0
+        :: mode[i] == EX && WANTED_MODE(i) == PR -> ask(i, PR)
+#ifdef NO_DOWN_FIRST     /* PR to CW in place */
+        :: mode[i] == PR && gate[i] == SHUT && WANTED_MODE(i) == CW -> ask(i, CW)
+#endif
+        :: mode[i] == NL -> y = WANTED_MODE(i); ask(i, y); y = 0
+        :: else -> ask(i, NL)
+        fi
+    :: else
+    fi
+}
+
+#ifdef BUG_NO_EX         /* PURGE without EX */
+#define MAY_PURGE(i) 1
+#else
+#define MAY_PURGE(i) HOLDS(i, EX)
+#endif
+#ifdef BUG_LIFT_EARLY    /* LIFT does not wait for everyone's disk */
+#define ALL_DURABLE(i) 1
+#else
+#define ALL_DURABLE(i) ((s[i].durable & s[i].members) == s[i].members && MANY(s[i].members))
+#endif
+#ifdef NO_DURABLE_ENFORCING  /* ENFORCING does not wait for the disk */
+#define EPOCH_DURABLE(i) 1
+#else
+#define EPOCH_DURABLE(i) (view_durable[i] && disk_C[i] == s[i].C && disk_purged[i] >= s[i].purged)
+#endif
+
+inline decide(i) {
+    if :: synced[i] && confirmed[i] == NAMED && !QUORATE(i) -> lose_sync(i) :: else fi;
+    if :: ACTING(i) && quorate_view[i] != s[i].view -> quorate_view[i] = s[i].view :: else fi;
+#ifndef NO_NODE_DOWN     /* the death of a node without a daemon goes unnoticed */
+    y = 0;
+    do
+    :: y < N ->
+        if :: ACTING(i) && LOWEST(i) == i && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(live[i] & B(y)) &&
+              !(s[GHOST].down & B(y)) -> mcast(i, NODE_DOWN, y, 0)
+        :: else fi; y++
+    :: else -> break
+    od; y = 0;
+#endif
+    if
+    :: gate[i] == OPEN && (!MAY_OPEN(i) || !kopen[i]) || gate_at[i] < s[i].C ->
+        gate[i] = CLOSING; reclaim[i] = 0;
+        gate_at[i] = (s[i].C > gate_at[i] -> s[i].C : gate_at[i])
+    :: else
+    fi;
+    if
+    :: ACTING(i) && s[i].R != 0 && !s[i].lifting && !(s[i].enforcing & B(i)) && !(said[i] & SAID_ENFORCING) &&
+       gate[i] == SHUT && gate_at[i] == s[i].C && EPOCH_DURABLE(i) ->
+        said[i] = said[i] | SAID_ENFORCING; mcast(i, ENFORCING, 0, s[i].C)
+    :: else
+    fi;
+    decide_done(i, 0); decide_done(i, 1);
+    decide_reclaim(i, 0); decide_reclaim(i, 1);
+    decide_locks(i);
+    if
+    :: ACTING(i) && PURGER(i) == i && MAY_PURGE(i) && view_durable[i] && !s[i].lifting && !(said[i] & SAID_PURGE) ->
+        said[i] = said[i] | SAID_PURGE; mcast(i, PURGE, s[i].R, s[i].starts)
+    :: ACTING(i) && PURGER(i) == i && MAY_PURGE(i) && view_durable[i] && s[i].lifting && ALL_DURABLE(i) && !(said[i] & SAID_LIFT) ->
+        said[i] = said[i] | SAID_LIFT; mcast(i, LIFT, s[i].R, s[i].starts)
+    :: else
+    fi;
+    if
+    :: ACTING(i) && view_durable[i] && s[i].lifting && !(s[i].durable & B(i)) && disk_purged[i] >= s[i].purged &&
+       !(said[i] & SAID_DURABLE) ->
+        said[i] = said[i] | SAID_DURABLE; mcast(i, DURABLE, s[i].R, 0)
+    :: else
+    fi;
+    if
+    :: ACTING(i) && tripped[i] && barrier[i] == 0 && s[i].view == s[GHOST].view -> barrier[i] = 1; mcast(i, BARRIER, 0, 0)
+    :: else
+    fi
+}
+
+/* ---- the inputs of one node ------------------------------------------------------------------------ */
+
+#define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i])
+
+proctype node(byte i) {
+end: do
+    :: atomic {
+        if
+        :: d_step { RUNS(i) && len(q[i]) > 0 -> deliver(i) }
+        /* quorum's news, on a descriptor of its own */
+        :: d_step { RUNS(i) && st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0 ->
+            confirmed[i] = NAMED; live[i] = ring }
+        /* the kernel has closed what it was told to close */
+        :: d_step { RUNS(i) && gate[i] == CLOSING -> kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
+        :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> kreclaim[i] = reclaim[i] }
+        /* all have reclaimed, or the deadline passed, or an operator lifts */
+        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] -> finished0[i] = s[i].start[0] }
+        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] -> finished1[i] = s[i].start[1] }
+        :: d_step { RUNS(i) && ACTING(i) && UNSAVED(i) ->
+            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1 }
+        /* the lock table */
+        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX) ->
+            mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
+        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && convert?[eval(i)] && FITS(i, wanted[i]) ->
+            convert?eval(i); mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
+        :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] ->
+            convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
+        /* an echo: the gate may open */
+        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) ->
+            check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
+        /* the permit runs out while the token is lost */
+        :: d_step { RUNS(i) && kopen[i] && SILENCE -> kopen[i] = 0 }
+        fi;
+        d_step { decide(i) }
+        d_step { flush() }
+    }
+od
+}
+
+/* ---- the world ------------------------------------------------------------------------------------- */
+
+inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there */
+#ifndef BUG_NO_TRIPWIRE
+    x = 0;
+    do
+    :: x < N ->
+        if :: (ring & B(x)) && st[x] == UP -> kopen[x] = 0; tripped[x] = daemon[x]; barrier[x] = (barrier[x] -> 2 : 0) :: else fi; x++
+    :: else -> break
+    od; x = 0;
+#endif
+    if :: running[0] == n -> dropped[0] = 1 :: else fi;
+    if :: running[1] == n -> dropped[1] = 1 :: else fi;
+    assert(!(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2])) /* S8 */
+}
+inline lose_node(n) { /* the ring goes on without it */
+    ring = ring & ~B(n); left = left | B(n);
+    drop_locks(n);
+    if
+    :: s[GHOST].members & B(n) -> order(NODE_LEFT, NOBODY, n, 0)
+    :: else -> order(RING, NOBODY, n, 0)
+    fi
+}
+inline empty_queue(n) { do :: len(q[n]) > 0 -> q[n]?_, _, _, _ :: len(q[n]) == 0 -> break od }
+inline no_requests(n) {
+    if :: convert??[eval(n)] -> convert??eval(n) :: else fi;
+    wanted[n] = NONE; cancelling[n] = 0
+}
+inline no_daemon(n) {
+    daemon[n] = 0; synced[n] = 0; empty_queue(n); new_view(n); no_requests(n);
+    reclaim[n] = 0; finished0[n] = 0; finished1[n] = 0; confirmed[n] = PENDING; live[n] = 0; tripped[n] = 0;
+    s[n].view = 0; s[n].rings = 0; s[n].R = 0; s[n].lifting = 0; s[n].members = 0; s[n].down = 0; s[n].enforcing = 0;
+    s[n].durable = 0; s[n].need = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].start[0] = 0;
+    s[n].start[1] = 0; s[n].starts = 0; s[n].last_done = NOBODY;
+    s[n].C = disk_C[n]; s[n].purged = disk_purged[n]; quorate_view[n] = disk_view[n];
+    gate[n] = CLOSING; gate_at[n] = 0
+}
+inline no_node(n) {
+    st[n] = DEAD; left = left & ~B(n); ring = ring & ~B(n); no_daemon(n);
+    kopen[n] = 0; kreclaim[n] = 0; mode[n] = NL;
+    if :: running[0] == n -> running[0] = NOBODY :: else fi;
+    if :: running[1] == n -> running[1] = NOBODY :: else fi
+}
+inline copy(to, from) {
+    s[to].view = s[from].view; s[to].rings = s[from].rings; s[to].C = s[from].C; s[to].R = s[from].R;
+    s[to].purged = s[from].purged; s[to].lifting = s[from].lifting; s[to].members = s[from].members; s[to].down = s[from].down;
+    s[to].enforcing = s[from].enforcing; s[to].durable = s[from].durable; s[to].need = s[from].need; s[to].needed = s[from].needed;
+    s[to].host[0] = s[from].host[0]; s[to].host[1] = s[from].host[1]; s[to].start[0] = s[from].start[0];
+    s[to].start[1] = s[from].start[1]; s[to].starts = s[from].starts; s[to].last_done = s[from].last_done
+}
+inline join(n, new_ring) {
+    order(JOIN, NOBODY, n, new_ring);
+    confirmed[n] = UNNAMED; s[n].rings = s[GHOST].rings
+}
+
+/* What is not a fault, and so comes about in the end. */
+inline more(i) { /* the step of a node, if it was one, and what was said */
+    if :: z -> z = 0; d_step { decide(i) } :: else fi;
+    d_step { flush() }
+}
+
+proctype nature(byte i) {
+end: do
+    :: atomic { if
+    /* the ring loses a silent node: later than every permit of its members */
+#ifdef BUG_LONG_PERMIT
+    :: d_step { st[i] == CUT && (ring & B(i)) -> lose_node(i) }
+#else
+    :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> lose_node(i) }
+#endif
+    /* a node without a daemon falls silent with its permit running: the kernel closes alone */
+    :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> kopen[i] = 0; kreclaim[i] = 0 }
+    /* it notices that it is alone */
+    :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> empty_queue(i); confirmed[i] = PENDING;
+#ifndef BUG_INQUORATE
+        synced[i] = 0;
+#endif
+        new_view(i); z = 1 }
+    /* fencing */
+    :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> no_node(i) }
+    /* the keeper of the locks gives up PR and EX of a daemon that is gone, not CW */
+    :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mode[i] = NL }
+    /* the lowest synced member, having delivered all so far, answers HELLO with a snapshot */
+    :: d_step { RUNS(i) && st[i] == UP && !synced[i] && (ring & B(i)) && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY &&
+       RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP ->
+            order(SYNC, NOBODY, i, 0); z = 1;
+            empty_queue(i);
+            copy(i, GHOST); synced[i] = 1; new_view(i); quorate_view[i] = disk_view[i];
+#ifdef NO_JOIN_DURABLE   /* a joiner does not answer a PURGE that it has by snapshot */
+            if :: s[i].lifting -> said[i] = said[i] | SAID_DURABLE :: else fi;
+#endif
+            skip }
+    /* daemon_timeout: a node without daemon that holds up the grace is fenced */
+    :: d_step { st[i] == UP && !daemon[i] && s[GHOST].R != 0 && !kopen[i] && LOWEST(GHOST) != NOBODY &&
+       (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)) -> st[i] = CUT }
+    fi; more(i) }
+od
+}
+
+/* Nobody has the state: the best database founds it (sync.cc). */
+#define SAID_HELLO(j) (!daemon[j] || !(ring & B(j)) || (!synced[j] && len(q[j]) == 0 && confirmed[j] == NAMED))
+#define IN_GROUP(j) (daemon[j] && (ring & B(j)))
+#define GROUP ((IN_GROUP(0) -> 1 : 0) | (IN_GROUP(1) -> 2 : 0) | (IN_GROUP(2) -> 4 : 0))
+#define BETTER(j, k) (quorate_view[j] > quorate_view[k] || (quorate_view[j] == quorate_view[k] && \
+    (s[j].C > s[k].C || (s[j].C == s[k].C && s[j].purged > s[k].purged))))
+inline found(best) {
+    y = s[GHOST].view; x = s[GHOST].rings;
+    if :: best != GHOST -> copy(GHOST, best) :: else fi;
+    s[GHOST].view = y + 1; s[GHOST].rings = x;
+    s[GHOST].members = GROUP; s[GHOST].down = 0; s[GHOST].enforcing = 0; s[GHOST].durable = 0;
+    s[GHOST].need = 0; s[GHOST].needed = 0; s[GHOST].R = 0; s[GHOST].lifting = 0; s[GHOST].last_done = NOBODY;
+    x = 0;
+    do
+    :: x < 2 ->
+        if
+        :: running[x] != NOBODY && (GROUP & B(running[x])) -> s[GHOST].host[x] = running[x]
+        :: else -> if :: s[GHOST].host[x] != NOBODY && (GROUP & B(s[GHOST].host[x])) -> s[GHOST].host[x] = NOBODY :: else fi
+        fi; x++
+    :: else -> break
+    od;
+    start_server(GHOST, 0);
+#if HOST1 != 7
+    start_server(GHOST, 1);
+#endif
+    tell("founded from %d: C %d\n", best, s[GHOST].C);
+    x = 0;
+    do
+    :: x < N -> if :: GROUP & B(x) -> copy(x, GHOST); synced[x] = 1; new_view(x) :: else fi; x++
+    :: else -> break
+    od; x = 0; y = 0
+}
+proctype founding() {
+    byte b = 0;
+end: do
+    :: atomic { s[GHOST].members == 0 && MANY(GROUP) && SAID_HELLO(0) && SAID_HELLO(1) && SAID_HELLO(2) ->
+        d_step {
+            b = (IN_GROUP(0) -> 0 : 1);
+#ifdef BUG_STALE_DATABASE  /* whichever is the highest */
+            b = (IN_GROUP(2) -> 2 : 1);
+#else
+            if :: IN_GROUP(1) && BETTER(1, b) -> b = 1 :: else fi;
+            if :: IN_GROUP(2) && BETTER(2, b) -> b = 2 :: else fi;
+#endif
+            found(b); b = 0
+        }
+        /* a step of each: they all delivered the founding snapshot */
+        if :: synced[0] -> d_step { decide(0) } :: else fi;
+        if :: synced[1] -> d_step { decide(1) } :: else fi;
+        if :: synced[2] -> d_step { decide(2) } :: else fi;
+        d_step { flush() } }
+od
+}
+
+#define FAULTS !calm
+inline fail(i)  { st[i] = CUT; tell("node %d falls silent\n", i) }
+inline leave(i) { tell("node %d leaves\n", i); st[i] = CUT; kopen[i] = 0; kreclaim[i] = 0; lose_node(i) }
+inline kill(i) {
+    tell("daemon of %d dies\n", i);
+    no_daemon(i);
+#ifdef NO_KEEPER         /* the DLM's locks die with the daemon */
+    mode[i] = NL;
+#endif
+    order(PROC_LEFT, NOBODY, i, 0)
+}
+inline restart(i) { /* a daemon starts: attaching closes the gate */
+    tell("daemon of %d starts\n", i);
+    daemon[i] = 1; kopen[i] = 0; kreclaim[i] = 0; wanted[i] = NONE;
+    join(i, 0)
+}
+inline boot(i) { tell("node %d boots\n", i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
+inline merge(i) { /* it comes back without having left */
+    tell("node %d merges\n", i);
+    st[i] = UP; left = left & ~B(i); ring = ring | B(i); empty_queue(i);
+#ifdef BUG_MERGE_KEEPS   /* it keeps its state */
+    order(JOIN, NOBODY, i, 1); empty_queue(i);
+    if :: synced[i] -> order(SYNC, NOBODY, i, 0); empty_queue(i); s[i].view = s[GHOST].view; s[i].members = s[GHOST].members;
+        s[i].rings = s[GHOST].rings :: else -> s[i].rings = s[GHOST].rings fi;
+    confirmed[i] = UNNAMED;
+#else
+    if :: synced[i] -> synced[i] = 0; new_view(i); s[i].members = 0 :: else fi;
+    join(i, 1);
+#endif
+    tripped[i] = 1; z = 1
+}
+
+proctype faults(byte i) { /* of one node */
+end: do
+    :: atomic { if
+    :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> failures++; fail(i) }
+    :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> leaves++; leave(i) }
+    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] -> kills++; kill(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> joins++; restart(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> joins++; boot(i) }
+    :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> merges++; merge(i) }
+    fi; more(i) }
+od
+}
+proctype people() {
+end: do
+    :: atomic { if
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 0, 0) }
+#if HOST1 != 7
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 1, 0) }
+#endif
+#if MOVES
+    /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
+    :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) &&
+       s[running[0]].host[0] == running[0] -> moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
+    :: d_step { moving == 0 && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && s[running[0]].R != 0 &&
+       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) ->
+        dropped[0] = 1; assert(!kopen[0] && !kopen[1] && !kopen[2]) /* S8 */;
+            x = running[0]; running[0] = NOBODY; moving = NOBODY; b_ = x; x = 0; y = b_; mcast(y, RELEASED, 0, 0); y = 0 }
+    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> moving = NOBODY }
+#ifdef NO_RELEASED
+    :: d_step { FAULTS && moves < MOVES && s[GHOST].R != 0 && (s[GHOST].members & 4) && st[2] == UP -> moves++; order(TAKE, 2, 0, 0) }
+#endif
+#endif
+#if COLD
+    :: d_step { FAULTS && colds < COLD -> colds++; tell("power failure\n");
+        no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
+        dropped[0] = 1;
+#if HOST1 != 7
+        dropped[1] = 1
+#endif
+        }
+#endif
+#ifdef CALM
+    :: d_step { FAULTS -> calm = 1 }
+#endif
+    :: d_step { 0 -> skip }
+    fi; d_step { flush() } }
+od
+}
+
+/* L1: where nothing is left to do, a quorate cluster with enough daemons has lifted. */
+#define GOOD(i) (!(s[GHOST].members & B(i)) || (kopen[i] && mode[i] == PR && s[i].R == 0))
+proctype watcher() {
+end: timeout ->
+    if
+    :: MANY(ring) && MANY(GROUP) -> assert(MANY(s[GHOST].members)); assert(s[GHOST].R == 0);
+        assert(GOOD(0) && GOOD(1) && GOOD(2)); assert(!dropped[0] && !dropped[1])
+    :: else
+    fi
+}
+
+init {
+    byte i = 0;
+    atomic {
+        d_step {
+            do
+            :: i <= N ->
+                s[i].C = 1; s[i].members = ALL; s[i].view = 1; s[i].host[0] = 0; s[i].host[1] = HOST1; s[i].last_done = NOBODY; i++
+            :: else -> break
+            od;
+            i = 0;
+            do
+            :: i < N ->
+                daemon[i] = 1; synced[i] = 1; confirmed[i] = NAMED; live[i] = ALL; gate[i] = OPEN; gate_at[i] = 1; kopen[i] = 1;
+                mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; i++
+            :: else -> break
+            od;
+            running[0] = 0; running[1] = HOST1; used_C = 1; i = 0
+        }
+        do :: i < N -> run node(i); run nature(i); run faults(i); i++ :: else -> break od;
+        i = 0;
+        run founding(); run people(); run watcher()
+    }
+}
