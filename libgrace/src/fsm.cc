@@ -239,8 +239,8 @@ void fsm::decide_dropped() {
             continue;
         auto v = state_.servers.find(name);
         if (v == state_.servers.end() || v->second.host != params_.self ||
-            v->second.start != *i.dropped || v->second.records.empty())
-            i.dropped.reset();
+            v->second.start != i.dropped_at || v->second.records.empty())
+            i.dropped = false;
         else if (once(said::start, name, v->second.start.value))
             send(msg::start{name, false});
     }

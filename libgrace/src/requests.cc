@@ -13,8 +13,10 @@ constexpr duration patience = seconds(10); // without quorum a request waits thi
 void fsm::on(const input::instance_known& k) {
     instance& i = instances_[k.server];
     if (i.running && !k.running && !i.stopping)
-        if (auto v = state_.servers.find(k.server); v != state_.servers.end())
-            i.dropped = v->second.start;
+        if (auto v = state_.servers.find(k.server); v != state_.servers.end()) {
+            i.dropped = true;
+            i.dropped_at = v->second.start;
+        }
     i.running = k.running;
     i.answered = k.answered;
 }

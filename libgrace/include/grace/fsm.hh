@@ -59,10 +59,9 @@ enum class reclaim_state : std::uint8_t { off, opening, on, closing };
 struct instance {
     bool running = false; // its nfsd has state: started, and adopted or answered GraceStart
     bool stopping = false;
-    start_count answered; // the START whose records were given to its nfsd
-    // Its nfsd ended without a stop: its clients' locks are gone, a START later than this one is
-    // owed.
-    std::optional<start_count> dropped;
+    start_count answered;   // the START whose records were given to its nfsd
+    bool dropped = false;   // its nfsd ended without a stop: its clients' locks are gone,
+    start_count dropped_at; // and a START later than this one is owed
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
     instant opened_at = 0, deadline = 0;

@@ -50,6 +50,7 @@ def run(cluster):
         mend()
         cluster.heal()
         failover.cleanup(cluster)
+        cluster.heal()
 
 
 def stop_at_death(cluster):
