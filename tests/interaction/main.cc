@@ -4,6 +4,7 @@
 // A script is prose (lines that begin with #, the first one is the title) and blocks: commands, a
 // line ----, and what they print, up to an empty line. The commands are in tests/README.md. Exit
 // status 0 if every script printed what stands in it.
+#include "grace/wire.hh"
 #include "interaction/stage.hh"
 
 #include <fstream>
@@ -220,6 +221,10 @@ private:
             s.step(s.daemon_at(number(arg(1))), input::store_failed{"disk full"});
         else if (verb == "value-lost") // VALNOTVALID
             s.value_valid = false;
+        else if (verb == "value-is") // what a purger of another life wrote
+            s.value = wire::encode_lock_value({epoch{number(arg(1))}, {}, {}});
+        else if (verb == "forget") // the asker of the last request went away
+            s.step(s.daemon_at(number(arg(1))), input::forget{last_ticket_});
         else if (verb == "nfsd-stops")
             s.at(number(arg(1))).running.erase(arg(2));
         else if (verb == "instance-gone") {
@@ -329,6 +334,7 @@ private:
         const bool upcall = w.size() > 3;
         ticket t = stage_->ask(verb + " " + (object.empty() ? "all" : object) +
                                (upcall ? "/" + w[3] : ""));
+        last_ticket_ = t;
         any_input in;
         if (verb == "create")
             in = input::create{object, w.at(3), "", t};
@@ -434,6 +440,7 @@ private:
 
     std::unique_ptr<stage> stage_;
     std::string printed_;
+    ticket last_ticket_;
     bool quiet_ = false;
 };
 

@@ -251,3 +251,48 @@ TEST_CASE("upcalls with names beyond their limits fail at once") {
         CHECK(std::get<effect::answer_upcall>(o.front()).status == upcall_status::failed);
     }
 }
+
+TEST_CASE("a snapshot that is damaged, or not asked for, is no state") {
+    parameters p;
+    p.self = node_id{2};
+    p.name = "node2";
+    p.life = incarnation{2};
+    fsm f(p, {});
+    auto from = [&](unsigned sender, any_message m) {
+        f.step(seconds(1), input::deliver{node_id{sender},
+                                          wire::encode({{}, incarnation{sender}, std::move(m)})});
+    };
+    f.step(seconds(1), input::confchg{{node_id{1}, node_id{2}}, {node_id{2}}, {}});
+    from(1, msg::snapshot{node_id{2}, 1, 0, 1, {1}}); // before its HELLO came back
+    CHECK_FALSE(f.synced());
+    msg::hello mine;
+    mine.number = 1;
+    from(2, mine);
+    from(1, msg::snapshot{node_id{2}, 9, 0, 1, {1}}); // answers another HELLO
+    from(1, msg::snapshot{{}, 1, 0, 1, {1}});         // a founding by one who has not said HELLO
+    from(1, msg::snapshot{node_id{2}, 1, 1, 2, {1}}); // the second part without the first
+    from(1, msg::snapshot{node_id{3}, 1, 0, 1, {1}}); // for somebody else
+    f.take_output();
+    from(1, msg::snapshot{node_id{2}, 1, 0, 1, {1, 2, 3, 4, 5}});
+    CHECK_FALSE(f.synced());
+    bool hello = false; // it asks for another one
+    for (const any_effect& e : f.take_output())
+        if (const auto* s = std::get_if<effect::send>(&e))
+            hello |= std::holds_alternative<msg::hello>(wire::decode(s->message)->body);
+    CHECK(hello);
+
+    // In two parts, with a record that came between; the state is good.
+    mine.number = 2;
+    from(2, mine);
+    state s = two_members();
+    s.nodes[node_id{2}].synced = false;
+    s.nodes[node_id{2}].hello = 2;
+    const bytes all = wire::encode_state(s);
+    const auto half = all.begin() + 20;
+    const envelope more{s.view, incarnation{1}, msg::records{1, {{false, "vs1", "bob", ""}}}};
+    f.step(seconds(1), input::deliver{node_id{1}, wire::encode(more)});
+    from(1, msg::snapshot{node_id{2}, 2, 0, 2, bytes(all.begin(), half)});
+    from(1, msg::snapshot{node_id{2}, 2, 1, 2, bytes(half, all.end())});
+    CHECK(f.synced());
+    CHECK(f.replicated().servers.at("vs1").records.contains("bob"));
+}
