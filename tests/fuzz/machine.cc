@@ -302,7 +302,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         n.said.pop_front();
         n.step(input::deliver{node_id{1}, std::move(b)});
     }
-    for (int i = 0; i < 1000 && !n.in.empty(); ++i)
+    fuzz::must(n.machine.synced() && n.machine.quorate(), "node 1 has founded its group");
+    for (int i = 0; i < 300 && !n.in.empty(); ++i)
         n.once();
     return 0;
 }
