@@ -50,7 +50,8 @@ json failure(const std::string& code, const std::string& error) {
     return {{"ok", false}, {"code", code}, {"error", error}};
 }
 
-// The request, or what is wrong with it.
+} // namespace
+
 tl::expected<json, std::string> parse_request(const std::string& text) {
     bool too_deep = false;
     const json::parser_callback_t limit = [&](int depth, json::parse_event_t, json&) {
@@ -74,8 +75,6 @@ tl::expected<json, std::string> parse_request(const std::string& text) {
     }
     return request;
 }
-
-} // namespace
 
 const char* to_code(request_status s) {
     switch (s) {

@@ -62,6 +62,9 @@ private:
 nlohmann::json control_answer(request_status, const std::string& detail);
 const char* to_code(request_status);
 
+// The request as the handler gets it, or what is wrong with it. Any bytes in.
+tl::expected<nlohmann::json, std::string> parse_request(const std::string& text);
+
 struct control_options {
     std::string name = "graced";
     uid_t allowed_uid = 0;            // root may always

@@ -36,7 +36,7 @@ inline constexpr int members<parameters> = 12;
 template <>
 inline constexpr int members<gate_local> = 9;
 template <>
-inline constexpr int members<instance> = 11;
+inline constexpr int members<instance> = 13;
 template <>
 inline constexpr int members<lock_local> = 9;
 template <>

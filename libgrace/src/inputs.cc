@@ -173,6 +173,8 @@ template <typename... F>
 struct overloaded : F... {
     using F::operator()...;
 };
+template <typename... F>
+overloaded(F...) -> overloaded<F...>; // clang 14 does not deduce it for aggregates
 } // namespace
 
 void fsm::deliver_synced(node_id sender, const envelope& env) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-foreach(name IN ITEMS wire protocol rules)
+foreach(name IN ITEMS wire protocol rules recording)
   add_executable(core_${name}_test ${CMAKE_CURRENT_LIST_DIR}/core_${name}_test.cc)
   target_link_libraries(core_${name}_test PRIVATE grace_world doctest::doctest graced_flags)
   add_test(NAME core_${name} COMMAND core_${name}_test)
 endforeach()
+target_compile_definitions(core_recording_test PRIVATE RECORDINGS="${CMAKE_CURRENT_LIST_DIR}/data")

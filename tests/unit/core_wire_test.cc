@@ -26,7 +26,7 @@ std::vector<any_message> examples() {
             1,
             {{false, "vs1", std::string("a\0b", 3), std::string(32, 'h')}, {true, "vs1", "c", ""}}},
         msg::durable{position{100}},
-        msg::heartbeat{-5, {{node_id{2}, 77}}},
+        msg::heartbeat{5, {{node_id{2}, 77}}},
         msg::barrier{9},
     };
 }
@@ -40,6 +40,24 @@ TEST_CASE("every message survives the wire") {
         CHECK_MESSAGE(*back == e, describe(m));
     }
     CHECK(examples().size() == std::variant_size_v<any_message>);
+}
+
+// Bad scenario: sums with them overflow, and a permit lasts for ever.
+TEST_CASE("times that no clock has are refused") {
+    for (std::int64_t t : {std::int64_t{-1}, std::int64_t{1} << 61})
+        for (const any_message& m : {any_message(msg::heartbeat{t, {}}),
+                                     any_message(msg::heartbeat{1, {{node_id{2}, t}}})})
+            CHECK_FALSE(wire::decode(wire::encode({{}, incarnation{1}, m})));
+}
+
+TEST_CASE("a snapshot of a state that no member could have is refused") {
+    state s;
+    CHECK(wire::decode_state(wire::encode_state(s)));
+    s.recovery = s.current; // R is below C
+    CHECK_FALSE(wire::decode_state(wire::encode_state(s)));
+    s.recovery = {};
+    s.servers["vs1"].need = true; // out of grace
+    CHECK_FALSE(wire::decode_state(wire::encode_state(s)));
 }
 
 TEST_CASE("no prefix of a message is a message, and no message with a tail") {

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The fuzzers (preset fuzz; clang only). tests/fuzz/run builds and runs them.
+if(GRACED_FUZZ)
+  target_compile_options(graced_flags INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
+  add_custom_target(fuzzers)
+  function(graced_fuzzer name)
+    add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/${name}.cc)
+    target_link_libraries(fuzz_${name} PRIVATE ${ARGN} graced_flags)
+    target_include_directories(fuzz_${name} PRIVATE ${PROJECT_SOURCE_DIR}/graced ${PROJECT_SOURCE_DIR}
+      ${PROJECT_SOURCE_DIR}/libgrace/include)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers fuzz_${name})
+  endfunction()
+  foreach(name IN ITEMS wire snapshot lock_value recording machine keeper)
+    graced_fuzzer(${name} grace)
+  endforeach()
+  graced_fuzzer(netlink graced_shim)
+  graced_fuzzer(cld graced_cld)
+  graced_fuzzer(config graced_config)
+  graced_fuzzer(control graced_control)
+endif()
