@@ -441,10 +441,11 @@ private:
 int main(int argc, char** argv) {
     CLI::App app{"grace-sim: the protocol under random faults"};
     std::uint64_t seed = 1, seeds = 1;
-    bool trace = false;
+    bool trace = false, stop_at_first = false;
     app.add_option("--seed", seed, "first seed")->capture_default_str();
     app.add_option("--seeds", seeds, "how many")->capture_default_str();
     app.add_flag("--trace", trace, "tell the story");
+    app.add_flag("--stop-at-first", stop_at_first, "no more seeds after one that failed");
     CLI11_PARSE(app, argc, argv);
     std::uint64_t failed = 0;
     auto began = std::chrono::steady_clock::now();
@@ -459,6 +460,10 @@ int main(int argc, char** argv) {
         std::printf("seed %llu: %s: %s\n", static_cast<unsigned long long>(s), r.setting().c_str(),
                     bad.c_str());
         std::fflush(stdout);
+        if (stop_at_first) {
+            seeds = s - seed + 1;
+            break;
+        }
     }
     double t = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     std::printf("%llu seeds, %llu failed, %.1f seeds a second\n",
