@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // record and replay: the daemon's last inputs as a file, and the file played through the core
 // again.
+#include "grace/describe.hh"
 #include "grace/recording.hh"
 #include "graced/ctl/gracectl.hh"
 

@@ -185,8 +185,8 @@ struct archive {
     static auto tie(T& v) {
         using U = std::remove_const_t<T>;
         if constexpr (std::is_same_v<U, permit>) {
-            auto& [a, b, c, d, e, f] = v;
-            return std::tie(a, b, c, d, e, f);
+            auto& [a, b, c, d, e, f, g] = v;
+            return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, has_database, stored_quorate_view, in_group, members_,
                    ring, ring_pending, quorum, hello_number, hello_sent, hellos, buffering, buffer,

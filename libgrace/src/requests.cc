@@ -145,7 +145,7 @@ bool fsm::settle(ticket id, request& r) {
         if (r.server.empty()) { // every server with records
             std::size_t n = 0;
             for (const auto& [name, server] : state_.servers)
-                if (!server.records.empty() && ++n)
+                if (!server.records.empty() && ++n && !server.need)
                     send(msg::start{name, false});
             return n ? finish(request_status::done, std::to_string(n) + " servers")
                      : finish(request_status::void_now,
@@ -153,6 +153,10 @@ bool fsm::settle(ticket id, request& r) {
         }
         if (!v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
+        // What NEEDs already has its grace. Bad scenario: its nfsd runs and half of its clients have
+        // reclaimed; it would answer this START with "intact", and keep the others' records for good.
+        if (v->need && r.sent_in == 0)
+            return finish(request_status::done, "server " + r.server + " NEEDs already");
         say_start(false);
         if (!r.delivered)
             return false;

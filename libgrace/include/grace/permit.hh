@@ -37,6 +37,7 @@ private:
     node_id self_;
     duration ttl_, interval_;
     instant next_ = 0;
+    instant last_ = 0;  // the latest send time, in this membership
     instant fresh_ = 0; // our latest send time that came back as an echo
     std::map<node_id, instant> heard_;
 };

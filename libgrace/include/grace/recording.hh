@@ -63,9 +63,5 @@ struct decoded_recording {
 };
 decoded_recording decode_recording(std::span<const std::uint8_t>);
 
-// One line for people: "deliver START(vs1, to host) from node 2".
-std::string describe(const any_input&);
-std::string describe(const any_effect&);
-std::string describe(const store_operation&);
 
 } // namespace grace
