@@ -23,7 +23,7 @@ def kill_and_restart(cluster, node, probe, expect):
     _graced.start_daemon(cluster, node)
     cluster.wait(lambda: _graced.status(node), 30, f"graced to answer on {node}", every=0.05)
     # Back is who has its kernel again, with the gate closed; a question to gracectl takes longer than that here.
-    back = cluster.logged(node, "graced", "attached to kernel module", since=began)[0][0] - began
+    back = cluster.logged(node, node.graced.log, "attached to kernel module", since=began)[0][0] - began
     now = _graced.status(node)
     assert expect != "closed" or now["gate"] == "closed", now
     cluster.step(f"{node}: killed and back after {back:.2f} s, phase {now['phase']}, gate {now['gate']}")

@@ -33,7 +33,7 @@ def run(cluster):
         ("gate not loaded", lambda: restart(cluster, "rmmod gfs2_gate"), lambda: restart(cluster, f"insmod {modules[1]}"), "graced to answer|gates to open"),
         ("no tripwire", lambda: survivor.run(tripwire.format(1)), lambda: survivor.run(tripwire.format(0)), "tripwire did not see"),
         # The gate closes (the permit runs out), and nothing goes on from there.
-        ("graced stopped", lambda: stop_at_death(cluster), lambda: survivor.graced.signal(signal.SIGCONT), "the grace to begin"),
+        ("graced stopped", lambda: stop_at_death(cluster), lambda: survivor.graced.signal(signal.SIGCONT), "gate to close|the grace to begin"),
     ):  # fmt: skip
         plant()
         try:
