@@ -137,12 +137,23 @@ void node::set_reclaim(const std::string& server, epoch e, bool on, std::uint64_
 
 void node::extend_permit(instant until) {
     kern.permit = std::max(kern.permit, until);
-    world_.after(until - world_.now, [this, b = boot, l = life] {
-        if (b != boot || kern.gate != gate_state::open || world_.now < kern.permit)
+    if (!permit_timer_)
+        watch_permit();
+}
+
+// The kernel's own timer: the gate closes by itself when the permit has run out.
+void node::watch_permit() {
+    permit_timer_ = true;
+    world_.after(kern.permit - world_.now, [this, b = boot] {
+        permit_timer_ = false;
+        if (b != boot || !powered)
+            return;
+        if (world_.now < kern.permit)
+            return watch_permit();
+        if (kern.gate != gate_state::open)
             return;
         kern.gate = gate_state::closed;
-        if (l == life)
-            take(input::kernel_closed{});
+        take(input::kernel_closed{});
     });
 }
 
@@ -218,7 +229,7 @@ void world::after(duration d, std::function<void()> f) {
 bool world::step() {
     if (events_.empty())
         return false;
-    event e = events_.top();
+    event e = std::move(const_cast<event&>(events_.top())); // popped at once
     events_.pop();
     now = std::max(now, e.at);
     e.run();
@@ -355,6 +366,7 @@ void world::boot(unsigned i) {
 void world::start_daemon(unsigned i) {
     node& n = (*this)[i];
     ++n.life;
+    n.timer = n.timer_event = 0;
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
@@ -483,11 +495,19 @@ void world::pump_locks() {
     }
 }
 
+// One timer for each daemon, as in production: arming it anew replaces the older time.
 void world::arm(node& n, instant t) {
-    if (t == 0)
+    n.timer = t;
+    if (t == 0 || (n.timer_event != 0 && n.timer_event <= t))
         return;
-    after(t - now, [&n, l = n.life] {
-        if (l == n.life && n.daemon)
+    n.timer_event = t;
+    after(t - now, [this, &n, l = n.life, t] {
+        if (l != n.life || !n.daemon || n.timer_event != t)
+            return;
+        n.timer_event = 0;
+        if (n.timer > now)
+            arm(n, n.timer); // it was moved back meanwhile
+        else if (n.timer != 0)
             n.daemon->tick();
     });
 }

@@ -58,6 +58,7 @@ public:
     std::vector<std::string> news;
     std::map<std::uint64_t, std::string> grace_starts; // tickets that wait, by server
     bool verbose = false;
+    instant timer = 0, timer_event = 0; // when the daemon wants a tick, and when an event is due
     std::map<unsigned, instant> last; // by channel: when the last event on it arrives
 
     const fsm& machine() const { return daemon->machine(); }
@@ -81,8 +82,10 @@ public:
     void fence(node_id, const std::string&) override;
 
 private:
+    void watch_permit();
     world& world_;
     std::uint64_t tickets_ = 0;
+    bool permit_timer_ = false;
 };
 
 class world {
