@@ -144,10 +144,9 @@ void node::extend_permit(instant until) {
 // The kernel's own timer: the gate closes by itself when the permit has run out.
 void node::watch_permit() {
     permit_timer_ = true;
-    world_.after(kern.permit - world_.now, [this, b = boot] {
+    // A timer of an earlier boot may fire: it then serves this one, which found it pending.
+    world_.after(kern.permit - world_.now, [this] {
         permit_timer_ = false;
-        if (b != boot || !powered)
-            return;
         if (world_.now < kern.permit)
             return watch_permit();
         if (kern.gate != gate_state::open)
