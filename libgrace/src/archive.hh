@@ -36,7 +36,7 @@ inline constexpr int members<parameters> = 12;
 template <>
 inline constexpr int members<gate_local> = 9;
 template <>
-inline constexpr int members<instance> = 13;
+inline constexpr int members<instance> = 14;
 template <>
 inline constexpr int members<lock_local> = 9;
 template <>
@@ -215,7 +215,7 @@ struct archive {
             return std::tie(a, b, c);
         } else {
             constexpr int n = members<U>;
-            static_assert(n >= 0 && n <= 13, "a struct that archive.hh does not know");
+            static_assert(n >= 0 && n <= 14, "a struct that archive.hh does not know");
             if constexpr (n == 0) {
                 static_assert(std::is_empty_v<U>);
                 return std::tie();
@@ -243,6 +243,9 @@ struct archive {
             } else if constexpr (n == 12) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k, l);
+            } else if constexpr (n == 14) {
+                auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o);
             } else {
                 static_assert(n == 13);
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = v;

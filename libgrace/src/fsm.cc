@@ -303,7 +303,7 @@ void fsm::decide_reclaim() {
         if (may && i.reclaim == reclaim_state::off && now_ >= gate_.retry_at) {
             i.reclaim = reclaim_state::opening;
             i.order = ++gate_.order;
-            emit(effect::set_reclaim{name, state_.current, true, i.order});
+            emit(effect::set_reclaim{name, gate_.at, true, i.order});
         } else if (!may &&
                    (i.reclaim == reclaim_state::on || i.reclaim == reclaim_state::opening)) {
             i.reclaim = reclaim_state::closing;
@@ -329,6 +329,13 @@ void fsm::decide_done() {
         if (intact(v, i) && i.finished != v.start) {
             i.finished = v.start;
             i.how = msg::outcome::intact;
+        }
+        // An operator's lift. Bad scenarios: the nfsd never stopped (intact, above), its clients
+        // hold their locks, and their records are purged because somebody was impatient; or it is
+        // being stopped, and the grace that is to cover that ends before its locks are dropped.
+        if (i.finished != v.start && i.lift_asked == v.start && !i.stopping) {
+            i.finished = v.start;
+            i.how = msg::outcome::lifted;
         }
         if (i.finished != v.start && i.reclaim == reclaim_state::on) {
             reclaim_count c = count_reclaimed(state_, v);

@@ -230,8 +230,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 if (!i || it == state_.servers.end() || it->second.host != params_.self ||
                     it->second.start != m.start || !it->second.need)
                     return;
-                i->finished = m.start;
-                i->how = msg::outcome::lifted;
+                i->lift_asked = m.start;
             },
             [&](const msg::records& m) {
                 if (!mine || m.batch != batch_)
@@ -249,8 +248,8 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                                                name_of(sender) + "), C " +
                                                std::to_string(state_.current.value));
                 else
-                    tell(news_level::info, "node " + name_of(sender) + " hosts server " +
-                                               m.server + "; it has no client on record");
+                    tell(news_level::info, "node " + name_of(sender) + " hosts server " + m.server +
+                                               "; it has no client on record");
             },
             [&](const msg::done& m) {
                 tell(news_level::info,

@@ -240,7 +240,7 @@ void fsm::decide_hello() {
     h.current = state_.current;
     h.applied = state_.applied;
     for (const auto& [name, i] : instances_)
-        if (i.running && !i.stopping)
+        if (i.running) // also while it is being stopped: until RELEASED it is here
             h.running.insert(name);
     send(h);
 }

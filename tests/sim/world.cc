@@ -158,6 +158,8 @@ void node::watch_permit() {
 
 void node::answer(ticket t, upcall_status s) {
     upcalls[t.value] = s;
+    if (world_.upcall_answered)
+        world_.upcall_answered(*this, t, s);
 }
 void node::answer_grace_start(ticket t, const std::vector<known_client>& clients) {
     const std::string server = grace_starts.at(t.value);
@@ -382,7 +384,8 @@ void world::start_daemon(unsigned i) {
     n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
     lock_map held = locks.locks_of(n.id);
     for (const auto& [key, status] : held) { // the client gives back the probes of a former life
-        if (key.resource != lock_resource::alive || key.node == n.id) continue;
+        if (key.resource != lock_resource::alive || key.node == n.id)
+            continue;
         locks.cancel(n.id, key);
         locks.convert(n.id, key, lock_mode::nl);
     }
@@ -414,7 +417,8 @@ void world::kill_daemon(unsigned i) {
         if (n.boot != b || n.life != l)
             return;
         for (const auto& [key, status] : locks.locks_of(n.id)) {
-            if (key.resource != lock_resource::alive || key.node == n.id) continue;
+            if (key.resource != lock_resource::alive || key.node == n.id)
+                continue;
             locks.cancel(n.id, key);
             locks.convert(n.id, key, lock_mode::nl);
         }

@@ -59,7 +59,7 @@ public:
     std::map<std::uint64_t, std::string> grace_starts; // tickets that wait, by server
     bool verbose = false;
     instant timer = 0, timer_event = 0; // when the daemon wants a tick, and when an event is due
-    std::map<unsigned, instant> last; // by channel: when the last event on it arrives
+    std::map<unsigned, instant> last;   // by channel: when the last event on it arrives
 
     const fsm& machine() const { return daemon->machine(); }
     void take(any_input in);
@@ -115,6 +115,7 @@ public:
     instant token = seconds(1); // silent death to confchg
     std::vector<std::string> violations;
     std::function<void(node_id)> noticed; // the others have dropped a dead node
+    std::function<void(node&, ticket, upcall_status)> upcall_answered; // nfsd has its answer
 
     node& operator[](unsigned id) { return *nodes.at(node_id{id}); }
 

@@ -48,8 +48,10 @@ struct gate_local {
     std::uint64_t order = 0;     // number of the last order of either kind
     std::uint64_t close_order = 0, close_acked = 0;
     instant retry_at = 0;
+    // A kernel that was closed for a later epoch is closed for this one, too: a node whose state
+    // was given up for that of a quorate majority may have been further on.
     bool closed_at(epoch e) const {
-        return attached && !open && at == e && close_acked == close_order && close_order != 0;
+        return attached && !open && at >= e && close_acked == close_order && close_order != 0;
     }
 };
 
@@ -69,6 +71,7 @@ struct instance {
     start_count finished;                       // reclaim is over for this START …
     msg::outcome how = msg::outcome::reclaimed; // … for this reason
     std::size_t reclaimed = 0;                  // to notice progress
+    start_count lift_asked;                     // an operator wants this START's NEED ended
 };
 
 struct lock_local {

@@ -24,7 +24,7 @@ struct hello {
     std::uint64_t quorate_view = 0;
     epoch current;
     position applied;
-    std::set<std::string> running; // servers whose nfsd runs here with its state intact
+    std::set<std::string> running; // servers whose nfsd has not stopped here: it is their host
     bool operator==(const hello&) const = default;
 };
 // One part of the state as of the position of `to`'s HELLO number `hello`. `to` none: founding,
