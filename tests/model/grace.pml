@@ -58,7 +58,7 @@
 #define N      3
 #define GHOST  N
 #define NOBODY 7
-#define QLEN   12
+#define QLEN   16
 #define B(x)   (1 << (x))
 #define ALL    (B(N) - 1)
 #define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
@@ -558,6 +558,9 @@ end: do
             convert?eval(i); mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
         :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] ->
             convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
+        /* a proof of fencing, or the end of somebody's permit */
+        :: d_step { RUNS(i) && !(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) -> skip }
+        :: d_step { RUNS(i) && !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) -> skip }
         /* an echo: the gate may open */
         :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) ->
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
@@ -691,7 +694,7 @@ inline found(best) {
     :: else -> break
     od;
     start_server(GHOST, 0);
-#if HOST1 != 7
+#if HOST1 != NOBODY
     start_server(GHOST, 1);
 #endif
     tell("founded from %d: C %d\n", best, s[GHOST].C);
@@ -771,7 +774,7 @@ proctype people() {
 end: do
     :: atomic { if
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 0, 0) }
-#if HOST1 != 7
+#if HOST1 != NOBODY
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 1, 0) }
 #endif
 #if MOVES
@@ -791,7 +794,7 @@ end: do
     :: d_step { FAULTS && colds < COLD -> colds++; tell("power failure\n");
         no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
         dropped[0] = 1;
-#if HOST1 != 7
+#if HOST1 != NOBODY
         dropped[1] = 1
 #endif
         }
