@@ -58,7 +58,7 @@
 #define N      3
 #define GHOST  N
 #define NOBODY 7
-#define QLEN   12
+#define QLEN   16
 #define B(x)   (1 << (x))
 #define ALL    (B(N) - 1)
 #define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
@@ -134,6 +134,7 @@ byte said[N];                     /* once() */
 
 byte running[2];                  /* where the server's nfsd runs */
 bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
+byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
 byte moving = NOBODY;             /* server that is being moved */
 byte starts, failures, leaves, kills, joins, merges, moves, colds;
@@ -207,7 +208,14 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #else
 #define ACCOUNTED(i) (!tripped[i])
 #endif
-#define MAY_OPEN(i) (ACTING(i) && LIFTED(i) && HOLDS(i, PR) && ACCOUNTED(i))
+/* A node died after its daemon; that all know it from NODE_DOWN only, quorum's news may be first. */
+#ifdef NO_BURIED
+#define BURIED(i) 1
+#else
+#define BURIED1(i, j) ((live[i] & B(j)) || (s[i].members & B(j)) || (s[i].down & B(j)))
+#define BURIED(i) (BURIED1(i, 0) && BURIED1(i, 1) && BURIED1(i, 2))
+#endif
+#define MAY_OPEN(i) (ACTING(i) && LIFTED(i) && HOLDS(i, PR) && ACCOUNTED(i) && BURIED(i))
 
 /* Another member of this view has echoed: no loss of the token is under way. */
 #define UNNOTICED(j) (st[j] == CUT && !(left & B(j)))
@@ -266,6 +274,13 @@ inline bury(r, n) {
 #define NO_NEED(r) (PURGER(r) == a_)
 #endif
 
+/* S4. A joiner whose snapshot came between the sending of LIFT and its delivery may have it on disk later, a dead
+ * node never. Nothing is founded from such a database: in every majority there is one with the purge that outranks it. */
+#define HAS_PURGED(j, r) (disk_purged[j] >= (r))
+#define HAVE_PURGED(r) ((HAS_PURGED(0, r) -> 1 : 0) | (HAS_PURGED(1, r) -> 2 : 0) | (HAS_PURGED(2, r) -> 4 : 0))
+#define BEHIND(j, k, r) (!HAS_PURGED(k, r) || disk_view[j] < disk_view[k] || (disk_view[j] == disk_view[k] && disk_C[j] <= disk_C[k]))
+#define OUTRANKED(j, r) (HAS_PURGED(j, r) || (BEHIND(j, 0, r) && BEHIND(j, 1, r) && BEHIND(j, 2, r)))
+
 /* The message is t_, from node a_, about b_, with number c_. */
 inline apply(r) {
     if
@@ -310,10 +325,8 @@ inline apply(r) {
         if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ ->
 #endif
             if :: r == GHOST ->
-                /* S4: durable on every member */
-                assert(!(s[r].members & 1) || disk_purged[0] >= s[r].R);
-                assert(!(s[r].members & 2) || disk_purged[1] >= s[r].R);
-                assert(!(s[r].members & 4) || disk_purged[2] >= s[r].R);
+                assert(MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R)); /* S4 */
+                lifted = s[r].R;
                 if :: s[r].needed & 1 -> dropped[0] = 0 :: else fi;
                 if :: s[r].needed & 2 -> dropped[1] = 0 :: else fi
             :: else fi;
@@ -382,7 +395,8 @@ inline deliver(i) {
     :: else ->
         if
         :: synced[i] -> apply(i)
-        :: else -> skip      /* what it needs of this comes with the snapshot */
+        :: else ->           /* what it needs of this comes with the snapshot */
+            if :: t_ == NODE_LEFT || t_ == RING -> s[i].rings++ :: t_ == JOIN -> s[i].rings = s[i].rings + c_ :: else fi
         fi;
         if
         :: t_ == NODE_LEFT || t_ == RING -> confirmed[i] = PENDING
@@ -403,8 +417,8 @@ inline deliver(i) {
 /* All that the model asks when a kernel starts to accept reclaims. */
 inline check_reclaim(i, v) {
     assert(!kopen[0] && !kopen[1] && !kopen[2]);                                          /* S1, S2 */
-    assert(left == 0);                                                                    /* S2: the dead are fenced */
-    assert(disk_purged[i] + 1 >= s[i].R);                                                 /* S3 */
+    assert((left & ~live[i]) == 0);                        /* S2: those of whose death it can know are fenced */
+    assert(disk_purged[i] >= lifted);                                                     /* S3 */
     assert((i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v)))); /* S9 */
     assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
 }
@@ -558,6 +572,9 @@ end: do
             convert?eval(i); mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
         :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] ->
             convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
+        /* a proof of fencing, or the end of somebody's permit */
+        :: d_step { RUNS(i) && !(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) -> skip }
+        :: d_step { RUNS(i) && !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) -> skip }
         /* an echo: the gate may open */
         :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) ->
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
@@ -691,7 +708,7 @@ inline found(best) {
     :: else -> break
     od;
     start_server(GHOST, 0);
-#if HOST1 != 7
+#if HOST1 != NOBODY
     start_server(GHOST, 1);
 #endif
     tell("founded from %d: C %d\n", best, s[GHOST].C);
@@ -771,7 +788,7 @@ proctype people() {
 end: do
     :: atomic { if
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 0, 0) }
-#if HOST1 != 7
+#if HOST1 != NOBODY
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 1, 0) }
 #endif
 #if MOVES
@@ -791,7 +808,7 @@ end: do
     :: d_step { FAULTS && colds < COLD -> colds++; tell("power failure\n");
         no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
         dropped[0] = 1;
-#if HOST1 != 7
+#if HOST1 != NOBODY
         dropped[1] = 1
 #endif
         }
@@ -831,7 +848,12 @@ init {
                 mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; i++
             :: else -> break
             od;
-            running[0] = 0; running[1] = HOST1; used_C = 1; i = 0
+            running[0] = 0; running[1] = HOST1; used_C = 1; i = 0;
+#ifdef TWO
+            do :: i <= N -> s[i].members = 3; s[i].down = 4; i++ :: else -> break od;
+            i = 0; no_node(2); live[0] = 3; live[1] = 3;
+#endif
+            skip
         }
         do :: i < N -> run node(i); run nature(i); run faults(i); i++ :: else -> break od;
         i = 0;
