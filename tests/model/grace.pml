@@ -16,7 +16,8 @@
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
  * having left), MOVES of a server, COLD (power failure of the whole cluster). CALM: faults may also
- * stop early. NO_ and BUG_ switches take one rule away; pan must then find a violation.
+ * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
+ * switches take one rule away; pan must then find a violation.
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
