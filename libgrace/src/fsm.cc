@@ -142,10 +142,20 @@ phase fsm::current_phase() const {
     return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
 }
 
+// A node whose daemon died first is no member of the group, so nobody's confchg tells its own
+// death: NODEDOWN does. Bad scenario: dlm_controld has dropped its locks and the trip is accounted
+// for, but NODEDOWN is still on its way; a gate that opens now grants what its clients are about to
+// reclaim.
+bool fsm::death_untold() const {
+    return std::ranges::any_of(state_.nodes, [&](const auto& e) {
+        return !e.second.member && !e.second.down && !live(e.first);
+    });
+}
+
 bool fsm::may_open() const {
-    return acting() && !in_grace(state_) && lock_.held == lock_mode::pr && !lock_.wanted &&
-           lock_.alive && gate_.accounted == gate_.trips && permit_.until() > now_ &&
-           gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
+    return acting() && !death_untold() && !in_grace(state_) && lock_.held == lock_mode::pr &&
+           !lock_.wanted && lock_.alive && gate_.accounted == gate_.trips &&
+           permit_.until() > now_ && gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
 }
 
 // Its nfsd has not stopped since before the START: it has lost nothing, nobody will reclaim, and
@@ -286,6 +296,11 @@ void fsm::decide_enforcing() {
     if (state_.nodes[params_.self].enforcing == state_.current)
         return;
     if (params_.kernel_expected && !gate_.closed_at(state_.current))
+        return;
+    // Bad scenario: this node was cut off while it reclaimed, and merges within the same epoch: its
+    // gate is closed for it already, but not yet the server that another node hosts by now.
+    if (std::ranges::any_of(
+            instances_, [](const auto& e) { return e.second.reclaim == reclaim_state::closing; }))
         return;
     // ◆ Every purge delivered before, and C itself, must be durable here.
     if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)

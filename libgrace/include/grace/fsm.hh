@@ -212,6 +212,7 @@ private:
     bool synced_majority() const;
     bool everyone_enforces(node_id except = {}) const;
     bool all_fenced() const;
+    bool death_untold() const;
     bool may_open() const;
     bool view_is_durable() const { return view_commit_ != 0 && committed_ >= view_commit_; }
     bool may_reclaim(const std::string& server, const instance&) const;
