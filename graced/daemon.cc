@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "graced/daemon.hh"
 
+#include "graced/hex.hh"
 #include "graced/status.hh"
 
 #include <csignal>
@@ -28,16 +29,6 @@ std::uint64_t random_number() {
     std::random_device r;
     std::uint64_t n = (std::uint64_t{r()} << 32) | r();
     return n ? n : 1;
-}
-
-std::string to_hex(const bytes& b) {
-    std::string out;
-    out.reserve(b.size() * 2);
-    for (std::uint8_t x : b) {
-        out += "0123456789abcdef"[x >> 4];
-        out += "0123456789abcdef"[x & 15];
-    }
-    return out;
 }
 
 // gate = none: a node without GFS2. Nothing to close; nfsd alone is served.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "graced/status.hh"
 
+#include "graced/hex.hh"
+
 #include <cctype>
 
 namespace grace {
@@ -18,23 +20,13 @@ json or_null(node_id n) {
     return n ? json(n.value) : json(nullptr);
 }
 
-std::string hex(const std::string& s) {
-    static const char digits[] = "0123456789abcdef";
-    std::string out;
-    for (unsigned char ch : s) {
-        out += digits[ch >> 4];
-        out += digits[ch & 15];
-    }
-    return out;
-}
-
 std::string printable(const std::string& s) {
     std::string out;
     for (unsigned char ch : s) {
         if (std::isprint(ch) && ch != '\\')
             out += static_cast<char>(ch);
         else
-            out += "\\x" + hex(std::string(1, static_cast<char>(ch)));
+            out += "\\x" + to_hex(std::string(1, static_cast<char>(ch)));
     }
     return out;
 }
@@ -121,7 +113,7 @@ json clients_json(const fsm& f, const std::string& server, const std::string& af
         if (name < after_server)
             continue;
         for (const auto& [client, rec] : v.records) {
-            if (name == after_server && hex(client) <= after_hex)
+            if (name == after_server && to_hex(client) <= after_hex)
                 continue;
             if (clients.size() == limit) {
                 more = true;
@@ -129,7 +121,7 @@ json clients_json(const fsm& f, const std::string& server, const std::string& af
             }
             clients.push_back({{"server", name},
                                {"name", printable(client)},
-                               {"name_hex", hex(client)},
+                               {"name_hex", to_hex(client)},
                                {"epoch", rec.at.value},
                                {"reclaimed", !v.need || rec.at > s.recovery},
                                {"principal", !rec.princhash.empty()}});

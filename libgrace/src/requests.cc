@@ -153,8 +153,8 @@ bool fsm::settle(ticket id, request& r) {
         }
         if (!v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
-        // What NEEDs already has its grace. Bad scenario: its nfsd runs and half of its clients have
-        // reclaimed; it would answer this START with "intact", and keep the others' records for good.
+        // What NEEDs already has its grace. Bad scenario: its nfsd runs and half of its clients
+        // have reclaimed; it would answer this START with "intact", and keep the others' records.
         if (v->need && r.sent_in == 0)
             return finish(request_status::done, "server " + r.server + " NEEDs already");
         say_start(false);

@@ -2,9 +2,9 @@
 // Recordings (gracectl replay FILE): any file is refused or read, and what is read is shown. The
 // checksum is put right. A machine from a file may be one that never was: a step of it may throw
 // (broken invariant, .at()), as gracectl expects; it may do nothing worse.
-#include "grace/describe.hh"
 #include "grace/recording.hh"
 #include "fuzz.hh"
+#include "grace/describe.hh"
 
 #include <exception>
 

@@ -288,8 +288,8 @@ private:
                     fail("S3: " + c + " of " + s + " was purged and may reclaim");
                 pending_[{id, n->life, w_.create(id.value, s, c).value}] = {s, c};
             } else if (open && vulnerable_.empty()) {
-                truth.lost =
-                    false; // recorded anew from here on, also if nobody lives to say so (seed 374)
+                // Recorded anew from here on, also if nobody lives to say so (seed 374).
+                truth.lost = false;
                 pending_[{id, n->life, w_.create(id.value, s, c).value}] = {s, c};
             }
             return;
@@ -375,8 +375,7 @@ private:
 
     void calm() {
         say("calm");
-        // Fencing that is under way. Looked at all the time: a whole grace may pass in it (seed
-        // 105).
+        // Fencing that is under way. Looked at all the time, for a whole grace may pass (seed 105).
         for (int i = 0; i < 400 && bad_.empty(); ++i) {
             w_.run_for(milliseconds(50));
             check();

@@ -63,5 +63,4 @@ struct decoded_recording {
 };
 decoded_recording decode_recording(std::span<const std::uint8_t>);
 
-
 } // namespace grace
