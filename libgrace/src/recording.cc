@@ -131,7 +131,7 @@ decoded_recording decode_recording(std::span<const std::uint8_t> in) {
     std::optional<bytes> checkpoint;
     archive::get(r, rec.made_by);
     archive::get(r, rec.why);
-    archive::get(r, rec.realtime);
+    r.get(rec.realtime); // ns since 1970 are more than an instant may be
     archive::get(r, rec.boottime);
     archive::get(r, rec.before);
     archive::get(r, checkpoint);

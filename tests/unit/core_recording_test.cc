@@ -123,8 +123,10 @@ TEST_CASE("the step that did not return is the last one and has no outputs") {
     ring.before_step(1, input::tick{}, machine);
     ring.after_step({});
     ring.before_step(2, input::kernel_closed{}, machine);
-    auto d = decode_recording(ring.dump("test", "invariant broken: S1", 0, 3));
+    auto d =
+        decode_recording(ring.dump("test", "invariant broken: S1", 1'800'000'000'000'000'000, 3));
     REQUIRE(d.found);
+    CHECK(d.found->realtime == 1'800'000'000'000'000'000); // of this century
     REQUIRE(d.found->inputs.size() == 2);
     CHECK(d.found->inputs[0].outputs);
     CHECK(!d.found->inputs[1].outputs);

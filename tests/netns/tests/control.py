@@ -4,7 +4,8 @@
 import signal
 import time
 
-from processes import wait
+from harness import BIN
+from processes import run, wait
 
 NOT_RUNNING, NOT_QUORATE, UNKNOWN, TIMEOUT = 3, 4, 6, 7
 
@@ -151,3 +152,16 @@ def test_minority_is_told(make):
     assert status["gate"] == "closed" and any("quorum" in why for why in status["blocked_by"]), status
     answer = cluster[3].gracectl("start", "vs1", check=False, timeout=30)
     assert answer["exit"] == NOT_QUORATE, answer
+
+
+def test_record_and_replay(make):
+    """The recording of a live daemon plays again exactly; only root can read it."""
+    cluster = make(3)
+    cluster.start()
+    assert cluster[1].serve("vs1").create("alice") == "ok"
+    file = cluster.dir / "node1.rec"
+    cluster[1].gracectl("record", file)
+    assert file.stat().st_mode & 0o777 == 0o600, oct(file.stat().st_mode)
+    done = run([str(BIN / "gracectl"), "replay", str(file)])
+    assert "alice" in done.stdout and "START(vs1" in done.stdout, done.stdout[-500:]
+    return f"{file.stat().st_size} bytes, {len(done.stdout.splitlines())} lines"
