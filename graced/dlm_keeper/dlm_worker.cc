@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <system_error>
 
 namespace grace::keeper {
@@ -17,7 +18,7 @@ namespace grace::keeper {
 namespace {
 
 constexpr auto busy_patience = std::chrono::seconds(10);
-constexpr int busy_retry_ms = 5;
+constexpr int retry_ms = 10;
 constexpr int open_retry_ms = 2000;
 constexpr std::size_t mailbox_limit = 4096;
 
@@ -70,8 +71,10 @@ std::vector<T> mailbox<T>::take_all() {
 template class mailbox<dlm_worker::order>;
 template class mailbox<dlm_worker::news>;
 
-dlm_worker::dlm_worker(std::string lockspace)
-    : lockspace_(std::move(lockspace)) {}
+dlm_worker::dlm_worker(std::string lockspace, std::string config)
+    : lockspace_(std::move(lockspace))
+    , addresses_(config + "/comms/")
+    , members_(config + "/spaces/" + lockspace_ + "/nodes/") {}
 
 void dlm_worker::start() {
     // Signals are the other thread's; a thread inherits the mask that it was started with.
@@ -84,7 +87,9 @@ void dlm_worker::start() {
 }
 
 std::uint32_t dlm_worker::blocked_ms() const {
-    const std::int64_t since = call_since_;
+    const std::int64_t call = call_since_, held_back = held_back_since_;
+    const std::int64_t since = call == 0 || held_back == 0 ? std::max(call, held_back)
+                                                           : std::min(call, held_back);
     if (since == 0)
         return 0;
     const auto now = clock::now().time_since_epoch();
@@ -93,12 +98,20 @@ std::uint32_t dlm_worker::blocked_ms() const {
     return static_cast<std::uint32_t>(std::max<std::int64_t>(ms.count(), 1));
 }
 
+namespace {
+
+std::int64_t clock_ns() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+} // namespace
+
 // Notes that the kernel has the thread, and keeps errno.
 template <typename F>
 int dlm_worker::in_kernel(F&& f) {
-    call_since_ =
-        std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now().time_since_epoch())
-            .count();
+    call_since_ = clock_ns();
     const int rv = f();
     const int code = errno;
     call_since_ = 0;
@@ -146,16 +159,18 @@ void dlm_worker::run() {
     reports.post(opened{});
     const int fd = dlm_ls_get_fd(handle_);
     while (!done_) {
-        const bool busy = std::any_of(locks_.begin(), locks_.end(),
-                                      [](const auto& l) { return l.second.busy_since; });
+        const bool again = std::ranges::any_of(locks_, [](const auto& l) {
+            return l.second.busy_since || l.second.held_back ||
+                   l.second.cancel == lock::cancelling::due;
+        });
         std::array<pollfd, 2> p{{{fd, POLLIN, 0}, {orders.fd(), POLLIN, 0}}};
-        ::poll(p.data(), p.size(), busy ? busy_retry_ms : -1);
+        ::poll(p.data(), p.size(), again ? retry_ms : -1);
         if (p[0].revents)
             dlm_dispatch(fd);
         if (p[1].revents)
             for (const order& o : orders.take_all())
                 perform(o);
-        retry_busy();
+        retry();
         if (releasing_)
             release_step();
     }
@@ -187,12 +202,32 @@ void dlm_worker::convert(const do_convert& c) {
     }
     l.target = c.mode;
     l.write = c.value;
-    l.cancel = false;
+    l.cancel = lock::cancelling::no;
     proceed(l);
+}
+
+// May the kernel be asked for this lock now? Not while a member of the lockspace has no address:
+// dlm_controld is about to stop the lockspace. And not for `alive` of a node that the lockspace
+// still has as a member: that node is not fenced yet, or is there. dlm_controld takes it out of
+// the members just before it starts the stopped lockspace again.
+bool dlm_worker::may_ask(const lock& l) const {
+    std::error_code none; // no such directory: no dlm_controld, nothing to wait for
+    for (const auto& entry : std::filesystem::directory_iterator(members_, none)) {
+        const std::string node = entry.path().filename();
+        if (!std::filesystem::exists(addresses_ + node, none))
+            return false;
+        if (l.key.resource == lock_resource::alive && l.target == lock_mode::pr &&
+            node == std::to_string(l.key.node.value))
+            return false;
+    }
+    return true;
 }
 
 // Starts the next step towards the target.
 void dlm_worker::proceed(lock& l) {
+    l.held_back = !may_ask(l);
+    if (l.held_back)
+        return;
     if (call(l) == 0) {
         l.busy_since.reset();
         return;
@@ -280,7 +315,7 @@ void dlm_worker::completed(lock& l) {
             l.key.resource == lock_resource::grace &&
             (at == step::taking_nl || (l.held == lock_mode::nl && *l.target != lock_mode::nl));
         l.held = at == step::taking_nl ? lock_mode::nl : *l.target;
-        if (at == step::taking_nl && l.cancel) {
+        if (at == step::taking_nl && l.cancel != lock::cancelling::no) {
             e.kind = lock_event::what::cancelled;
             return finish(l, e);
         }
@@ -316,7 +351,8 @@ void dlm_worker::finish(lock& l, lock_event e) {
     l.target.reset();
     l.write.reset();
     l.at = step::idle;
-    l.cancel = false;
+    l.cancel = lock::cancelling::no;
+    l.held_back = false;
     l.busy_since.reset();
     if (!releasing_)
         reports.post(e);
@@ -328,24 +364,43 @@ void dlm_worker::cancel(lock_key key) {
         return; // the grant came first and is on its way to the daemon
     lock& l = at->second;
     // A way down is granted at once, or when the lockspace thaws: there is nothing to cancel.
-    if (l.cancel || l.at == step::unlocking || *l.target == lock_mode::nl)
+    if (l.cancel != lock::cancelling::no || l.at == step::unlocking || *l.target == lock_mode::nl)
         return;
-    l.cancel = true;
-    if (l.busy_since) {
+    if (l.busy_since || l.held_back) {
         lock_event e;
         e.kind = lock_event::what::cancelled;
         return finish(l, e);
     }
-    if (l.at == step::taking_nl)
-        return; // granted soon, see completed()
-    if (in_kernel([&] { return dlm_ls_unlock(handle_, l.sb.sb_lkid, LKF_CANCEL, &l.sb, &l); }) < 0)
-        spdlog::debug("cancel on {}: {}", l.name, std::strerror(errno));
+    l.cancel = lock::cancelling::due;
+    send_cancel(l);
 }
 
-void dlm_worker::retry_busy() {
-    for (auto& [key, l] : locks_)
-        if (l.busy_since)
+void dlm_worker::send_cancel(lock& l) {
+    if (l.at != step::taking_nl) { // that one is granted soon, see completed()
+        if (!may_ask(l))
+            return;
+        if (in_kernel([&] {
+                return dlm_ls_unlock(handle_, l.sb.sb_lkid, LKF_CANCEL, &l.sb, &l);
+            }) < 0)
+            spdlog::debug("cancel on {}: {}", l.name, std::strerror(errno));
+    }
+    l.cancel = lock::cancelling::sent;
+}
+
+// What was put off.
+void dlm_worker::retry() {
+    bool held_back = false;
+    for (auto& [key, l] : locks_) {
+        if (l.busy_since || l.held_back)
             proceed(l);
+        else if (l.cancel == lock::cancelling::due)
+            send_cancel(l);
+        held_back |= l.held_back;
+    }
+    if (!held_back)
+        held_back_since_ = 0;
+    else if (held_back_since_ == 0)
+        held_back_since_ = clock_ns();
 }
 
 // Towards no lock at all; called again after everything that happens.

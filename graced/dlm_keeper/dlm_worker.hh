@@ -22,6 +22,10 @@
 //     is DLM_SBF_VALNOTVALID. Except on the way down from EX without a value: that would write one.
 //   - Leaving the lockspace fails with EBUSY, unless forced, as long as this node is master of a
 //     resource that another node has a lock on. Forced it is an orderly leave all the same.
+//   - When a node goes, dlm_controld first takes its address away (at quorum's news) and only then
+//     stops the lockspaces (at their confchg). A request that needs that node in between is lost
+//     for good if it was the lookup of a new lock (set_master() ignores the error of send_lookup()),
+//     even a cancel does not end it, and the kernel warns with a stack trace; see may_ask().
 //   - dlm_create_lockspace() counts, and a killed process's count is never taken back: open first.
 #pragma once
 
@@ -83,14 +87,17 @@ public:
     };
     using news = std::variant<opened, released, trouble, lock_event>;
 
-    explicit dlm_worker(std::string lockspace);
+    // `config` is the DLM's directory in configfs, where dlm_controld keeps the members' addresses
+    // and each lockspace's members.
+    explicit dlm_worker(std::string lockspace, std::string config = "/sys/kernel/config/dlm/cluster");
     void start();
 
     // At most one convert and one cancel of each lock are under way, so the boxes stay small.
     mailbox<order> orders;
     mailbox<news> reports;
 
-    // For how long the kernel has not returned from a call; 0 if none is under way.
+    // For how long a call has not returned from the kernel, or was not made because the lockspace
+    // is about to stop; 0 if neither.
     std::uint32_t blocked_ms() const;
 
 private:
@@ -106,7 +113,8 @@ private:
         std::optional<lock_mode> target;
         std::optional<lvb_bytes> write;
         step at = step::idle;
-        bool cancel = false;
+        enum class cancelling : std::uint8_t { no, due, sent } cancel = cancelling::no;
+        bool held_back = false;                      // may_ask() said no
         std::optional<clock::time_point> busy_since; // the last try gave EBUSY
     };
 
@@ -115,22 +123,25 @@ private:
     void perform(const order&);
     void convert(const do_convert&);
     void cancel(lock_key);
+    bool may_ask(const lock&) const;
     void proceed(lock&);
     int call(lock&);
     void completed(lock&);
     void finish(lock&, lock_event);
-    void retry_busy();
+    void send_cancel(lock&);
+    void retry();
     void release_step();
     template <typename F>
     int in_kernel(F&&);
 
     std::string lockspace_;
+    std::string addresses_, members_; // directories in configfs, one entry for each node
     dlm_lshandle_t handle_ = nullptr;
     std::map<lock_key, lock> locks_; // never erased: the kernel knows their addresses
     bool releasing_ = false;
     bool leave_ = true;
     bool done_ = false;
-    std::atomic<std::int64_t> call_since_{0};
+    std::atomic<std::int64_t> call_since_{0}, held_back_since_{0};
 };
 
 } // namespace grace::keeper

@@ -12,6 +12,7 @@
 
 #include <condition_variable>
 #include <cstring>
+#include <filesystem>
 
 using namespace grace;
 using grace::keeper::dlm_worker;
@@ -146,8 +147,17 @@ struct fixture {
     fixture() {
         spdlog::set_level(spdlog::level::off);
         dlm = &paper;
-        worker = new dlm_worker("graced");
+        char name[] = "/tmp/graced-configfs.XXXXXX";
+        config = ::mkdtemp(name);
+        worker = new dlm_worker("graced", config);
     }
+    std::filesystem::path config;
+    void address(int node) { std::filesystem::create_directories(config / "comms" / id(node)); }
+    void member(int node) { std::filesystem::create_directories(member_path(node)); }
+    std::filesystem::path member_path(int node) const {
+        return config / "spaces" / "graced" / "nodes" / id(node);
+    }
+    static std::string id(int node) { return std::to_string(node); }
     void open() {
         worker->start();
         CHECK(call() == "open graced");
@@ -172,6 +182,7 @@ struct fixture {
                 settle_release(name);
         }
         delete worker; // `released` is the last that the thread does
+        std::filesystem::remove_all(config);
         ::close(paper.fd);
     }
     bool ended = false;
@@ -494,4 +505,51 @@ TEST_CASE_FIXTURE(fixture, "no device: said once, tried on, and an end is possib
     worker->start();
     CHECK(report() == "trouble");
     CHECK(call() == "open graced");
+}
+
+TEST_CASE_FIXTURE(fixture, "the probe of a dead node waits until the lockspace is without it") {
+    for (int node : {1, 2}) {
+        address(node);
+        member(node);
+    }
+    open();
+    std::filesystem::remove(config / "comms/1"); // quorum's news: dlm_controld forgets its address
+    convert({lock_resource::alive, node_id{1}}, pr);
+    CHECK(quiet());
+    CHECK(worker->blocked_ms() > 0);
+    cancel({lock_resource::alive, node_id{1}}); // by a new daemon; the DLM hears nothing of it
+    CHECK(report() == "alive.1 cancelled");
+    convert({lock_resource::alive, node_id{1}}, pr);
+    address(1); // it is back in corosync, but not fenced
+    CHECK(quiet());
+    std::filesystem::remove(config / "comms/1");
+    std::filesystem::remove(member_path(1));
+    CHECK(call() == "lock alive.1 PR");
+    CHECK(worker->blocked_ms() == 0);
+    ast("alive.1", 0);
+    CHECK(report() == "alive.1 PR");
+}
+
+TEST_CASE_FIXTURE(fixture, "nothing is asked for, or cancelled, between a death and the stop") {
+    for (int node : {1, 2}) {
+        address(node);
+        member(node);
+    }
+    open();
+    hold_grace(pr);
+    convert(grace_lock, nl);
+    CHECK(call() == "lock grace NL convert value ''");
+    ast("grace", 0);
+    CHECK(report() == "grace NL");
+    convert(grace_lock, ex);
+    CHECK(call() == "lock grace EX convert value ''");
+    std::filesystem::remove(config / "comms/2");
+    cancel(grace_lock);
+    convert({lock_resource::alive, node_id{1}}, ex);
+    CHECK(quiet());
+    std::filesystem::remove(member_path(2));
+    CHECK(call() == "unlock grace cancel");
+    CHECK(call() == "lock alive.1 EX");
+    ast("grace", ECANCEL);
+    CHECK(report() == "grace cancelled");
 }

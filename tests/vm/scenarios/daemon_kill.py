@@ -9,9 +9,6 @@ NODES = 2
 CLIENTS = 1
 CLUSTER = {"before_mount": _graced.before_mount}
 LIMIT_S = 900
-# Stock DLM's own complaint ("this is a bug, however we going on"): a lock request for a resource whose
-# master has just died is sent before this lockspace was stopped; recovery sends it again.
-TOLERATES = r"fs/dlm/midcomms\.c:\d+ dlm_midcomms_get_mhandle"
 
 
 def kill_and_restart(cluster, node, probe, expect):

@@ -13,7 +13,6 @@ CLIENTS = 1
 CLUSTER = {"before_mount": lambda cluster, node: _graced.before_mount(cluster, node, mutants=True)}
 LIMIT_S = 1500
 FRESH = True
-TOLERATES = failover.TOLERATES
 
 
 def restart(cluster, between):
