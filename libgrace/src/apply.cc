@@ -96,6 +96,8 @@ struct applier {
         }
         count();
         n.synced = true;
+        if (s.lifting) // its disk must have the purge, too
+            s.wants_durable = s.applied;
     }
 
     void operator()(const msg::start& m) {
@@ -205,6 +207,10 @@ struct applier {
             return ignore("another epoch");
         if (purger(s) != sender)
             return ignore("not the last node out");
+        // Bad scenario: LIFT is on its way, a joiner is synced by a snapshot that says lifting; the
+        // gates open, the power fails, and the joiner's disk brings the purged records back.
+        if (!durable_everywhere(s, s.purge_at))
+            return ignore("a member has not got the purge on its disk");
         count();
         s.recovery = {};
         s.lifting = false;

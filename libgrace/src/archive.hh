@@ -189,21 +189,22 @@ struct archive {
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, has_database, stored_quorate_view, in_group, members_,
-                   ring, ring_pending, quorum, hello_number, hello_sent, hellos, buffering, buffer,
-                   buffered_bytes, assembly, assembled_parts, assembling_from, said, commits,
-                   committing, durable_here, view_commit, committed, store_failed, gate, lock,
-                   instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,
-                   daemonless_since, orphan_since, fence_asked, records, batch, grace_starts,
-                   requests, phase, phase_since, now, deadline, out] = v;
+                   ring, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
+                   hellos, buffering, buffer, buffered_bytes, assembly, assembled_parts,
+                   assembling_from, said, commits, committing, durable_here, view_commit, committed,
+                   store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
+                   barrier_trips, barrier_round, daemonless_since, orphan_since, fence_asked,
+                   records, batch, grace_starts, requests, phase, phase_since, now, deadline, out] =
+                v;
             (void)out; // taken before each step
             return std::tie(params, state, synced, has_database, stored_quorate_view, in_group,
-                            members_, ring, ring_pending, quorum, hello_number, hello_sent, hellos,
-                            buffering, buffer, buffered_bytes, assembly, assembled_parts,
-                            assembling_from, said, commits, committing, durable_here, view_commit,
-                            committed, store_failed, gate, lock, instances, permit, permit_sent,
-                            dlm_lost, barrier, barrier_trips, barrier_round, daemonless_since,
-                            orphan_since, fence_asked, records, batch, grace_starts, requests,
-                            phase, phase_since, now, deadline);
+                            members_, ring, loss_unjudged, ring_pending, quorum, hello_number,
+                            hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
+                            assembly, assembled_parts, assembling_from, said, commits, committing,
+                            durable_here, view_commit, committed, store_failed, gate, lock,
+                            instances, permit, permit_sent, dlm_lost, barrier, barrier_trips,
+                            barrier_round, daemonless_since, orphan_since, fence_asked, records,
+                            batch, grace_starts, requests, phase, phase_since, now, deadline);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);

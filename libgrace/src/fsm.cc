@@ -469,7 +469,8 @@ void fsm::decide_purge_and_lift() {
         if (once(said::purge, state_.recovery.value, state_.starts.value))
             send(msg::purge{state_.recovery, state_.starts});
     } else if (durable_everywhere(state_, state_.purge_at) && synced_majority()) {
-        if (once(said::lift, state_.recovery.value, state_.starts.value))
+        // Said again after it was void because a joiner was synced meanwhile.
+        if (once(said::lift, state_.starts.value, state_.wants_durable.value))
             send(msg::lift{state_.recovery, state_.starts});
     }
 }
@@ -669,30 +670,33 @@ void fsm::decide_timeouts() {
     });
     if (!acting() || !in_grace(state_) || lowest_synced(state_) != params_.self)
         return;
-    for (const auto& [name, v] : state_.servers) {
-        if (!v.need)
-            continue;
-        if (!v.host) {
-            instant end =
-                orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;
-            if (now_ < end)
-                wake_at(end);
-            else if (once(said::done, name, v.start.value))
-                send(msg::done{name, v.start, msg::outcome::orphan});
-            continue;
-        }
-        // ◆ Its node lives without a daemon: nobody else may clear the NEED, its kernel may still
-        // accept reclaims. After daemon_timeout the node is fenced.
-        auto since = daemonless_since_.find(v.host);
+    // ◆ A node that lives without a daemon and was part of this grace: while its server NEEDs,
+    // nobody else may clear that, its kernel may still accept reclaims; and it may have died
+    // between its DONE and giving up CW, which its keeper holds against the last node out. After
+    // daemon_timeout it is fenced.
+    const auto fence_when_due = [&](const std::string& server, node_id host) {
+        auto since = daemonless_since_.find(host);
         if (since == daemonless_since_.end())
-            continue;
-        instant end = since->second + params_.daemon_timeout;
+            return;
+        const instant end = since->second + params_.daemon_timeout;
         if (now_ < end)
             wake_at(end);
-        else if (fence_asked_.insert(v.host).second)
-            emit(effect::fence{v.host, "graced has been away from node " + name_of(v.host) +
-                                           " for longer than daemon_timeout while its server " +
-                                           name + " holds up the grace"});
+        else if (fence_asked_.insert(host).second)
+            emit(effect::fence{host, "graced has been away from node " + name_of(host) +
+                                         " for longer than daemon_timeout while its server " +
+                                         server + " holds up the grace"});
+    };
+    for (const auto& [name, v] : state_.servers) {
+        if (v.needed && v.host)
+            fence_when_due(name, v.host);
+        if (!v.need || v.host)
+            continue;
+        const instant end =
+            orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;
+        if (now_ < end)
+            wake_at(end);
+        else if (once(said::done, name, v.start.value))
+            send(msg::done{name, v.start, msg::outcome::orphan});
     }
     std::erase_if(fence_asked_, [&](node_id n) { return !daemonless_since_.contains(n); });
 }

@@ -15,7 +15,8 @@
 namespace grace {
 namespace {
 constexpr std::size_t max_buffered = 64u << 20;
-}
+constexpr duration hello_patience = seconds(5); // without any part of a snapshot
+} // namespace
 
 void fsm::send(const any_message& m) {
     emit(effect::send{wire::encode({synced_ ? state_.view : view_id{}, params_.life, m})});
@@ -61,12 +62,12 @@ void fsm::on(const input::confchg& change) {
     in_group_ = std::ranges::find(members_, params_.self) != members_.end();
     for (const input::departed& d : change.left)
         if (d.reason == input::left_reason::node)
-            ring_pending_ = true;
+            ring_pending_ = loss_unjudged_ = true;
 
-    // Bad scenario: this node was cut off alone and comes back in the same breath. It must not
-    // pass for a member that never left. While the ring of a loss has not been named, nobody knows
-    // which side was quorate: both give up their state, and the best database decides.
-    if (synced_ && ring_pending_ && !change.joined.empty())
+    // Bad scenario: this node was cut off alone, or stopped, and comes back in the same breath; it
+    // must not pass for a member that never left. While quorum has not said of the ring after a
+    // loss which side it was, both give up their state, and the best database decides.
+    if (synced_ && loss_unjudged_ && !change.joined.empty())
         lose_sync("nodes left and came back before the quorum of the rest was known");
 
     if (synced_) {
@@ -86,10 +87,18 @@ void fsm::on(const input::confchg& change) {
 void fsm::on(const input::ring& r) {
     ring_ = r;
     ring_pending_ = false;
+    judge_loss();
 }
 
 void fsm::on(const input::quorum& q) {
     quorum_ = q;
+    judge_loss();
+}
+
+// Ring and quorum come on descriptors of their own, in any order.
+void fsm::judge_loss() {
+    if (confirmed())
+        loss_unjudged_ = false;
 }
 
 void fsm::on(const input::deliver& d) {
@@ -168,6 +177,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
     }
     if (part.part != assembled_parts_ || sender != assembling_from_)
         return;
+    heard_at_ = now_;
     assembly_.insert(assembly_.end(), part.data.begin(), part.data.end());
     if (++assembled_parts_ < part.parts)
         return;
@@ -227,9 +237,22 @@ void fsm::send_snapshot(node_id to, std::uint64_t hello, const state& s) {
 }
 
 void fsm::decide_hello() {
-    if (synced_ || !in_group_ || hello_sent_)
+    if (synced_ || !in_group_)
+        return;
+    // Bad scenario: the member whose turn it was to answer had given up its state, and nobody knew
+    // before its own HELLO came. Whoever has not said HELLO in this view has the state: ask again.
+    if (hello_sent_ &&
+        std::ranges::any_of(members_, [&](node_id m) { return !hellos_.contains(m); })) {
+        const instant again = heard_at_ + hello_patience;
+        if (now_ < again)
+            wake_at(again);
+        else
+            hello_sent_ = false;
+    }
+    if (hello_sent_)
         return;
     hello_sent_ = true;
+    heard_at_ = now_;
     msg::hello h;
     h.number = ++hello_number_;
     h.name = params_.name;

@@ -281,6 +281,7 @@ private:
     void hold(node& n, const std::string& what, bool on) {
         static const std::map<std::string, queue> queues{{"sends", queue::sends},
                                                          {"inbox", queue::inbox},
+                                                         {"quorum", queue::quorum},
                                                          {"kernel", queue::kernel},
                                                          {"disk", queue::disk},
                                                          {"locks", queue::locks}};
@@ -294,6 +295,9 @@ private:
         n.held.erase(it->second);
         if (it->second == queue::sends)
             stage_->flush(n);
+        if (it->second == queue::quorum)
+            for (const any_input& q : std::exchange(n.quorum_news, {}))
+                n.inbox.push_back(q);
     }
 
     void refuse(node& n) {

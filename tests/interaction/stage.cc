@@ -95,9 +95,9 @@ void stage::announce_quorum(const std::set<node_id>& partition, const std::set<n
     input::quorum q{partition.size() * 2 > nodes.size(), ring_, {}, unsigned(nodes.size())};
     for (node_id n : partition)
         q.votes[n] = 1;
-    for (node_id n : to)
-        if (nodes.at(n).daemon)
-            nodes.at(n).inbox.push_back(q);
+    for (node_id id : to)
+        if (node& n = nodes.at(id); n.daemon)
+            (n.held.contains(queue::quorum) ? n.quorum_news : n.inbox).push_back(q);
 }
 
 // A confchg to every daemon of `members`; with a new ring, its number and the quorum follow.
@@ -144,6 +144,7 @@ void stage::kill(node& n) {
     n.daemon.reset();
     n.outbox.clear();
     n.inbox.clear();
+    n.quorum_news.clear();
     n.orders.clear();
     n.commits.clear();
     n.held.clear();

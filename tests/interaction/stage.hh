@@ -16,7 +16,7 @@
 namespace grace::interaction {
 
 // Queues that a script may hold: run_until_quiet() leaves them alone.
-enum class queue : std::uint8_t { sends, inbox, kernel, disk, locks };
+enum class queue : std::uint8_t { sends, inbox, quorum, kernel, disk, locks };
 
 struct kernel {
     gate_state gate = gate_state::closed;
@@ -40,6 +40,7 @@ struct node {
 
     std::deque<bytes> outbox; // only while sends are held
     std::deque<any_input> inbox;
+    std::deque<any_input> quorum_news; // only while quorum's news are held
     std::deque<any_effect> orders; // of close_gate, open_gate, set_reclaim
     std::deque<effect::persist> commits;
     bool asked_dlm = false; // for the members of dlm_controld's group

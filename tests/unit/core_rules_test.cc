@@ -109,6 +109,10 @@ TEST_CASE("ENFORCING, DONE, PURGE, LIFT: each only in its epoch, from the one wh
     CHECK(void_because(s, 2, msg::lift{epoch{1}, start_count{1}}) == "not the last node out");
     CHECK(void_because(s, 1, msg::lift{epoch{9}, start_count{1}}) == "another epoch");
     CHECK(void_because(s, 1, msg::lift{epoch{1}, start_count{0}}) == "another epoch");
+    REQUIRE(counts(s, 1, msg::durable{s.applied}));
+    CHECK(void_because(s, 1, msg::lift{epoch{1}, start_count{1}}) ==
+          "a member has not got the purge on its disk");
+    REQUIRE(counts(s, 2, msg::durable{s.applied}));
     REQUIRE(counts(s, 1, msg::lift{epoch{1}, start_count{1}}));
     CHECK_FALSE(in_grace(s));
 }

@@ -185,6 +185,7 @@ private:
     void decide_hello();
     void decide_founding();
     void on_new_view();
+    void judge_loss();
     void persist(store_batch);
 
     // --- fsm.cc: the rules ---
@@ -264,10 +265,12 @@ private:
     bool in_group_ = false;
     std::vector<node_id> members_;
     input::ring ring_{};
-    bool ring_pending_ = true; // a node left; the ring that follows has not been named yet
+    bool loss_unjudged_ = false; // a node left; quorum has not spoken of the ring that follows
+    bool ring_pending_ = true;   // a node left; the ring that follows has not been named yet
     input::quorum quorum_{};
     std::uint64_t hello_number_ = 0;
     bool hello_sent_ = false;
+    instant heard_at_ = 0; // when it said HELLO, or heard a part of the answer
     std::map<node_id, std::pair<incarnation, msg::hello>> hellos_; // while nobody is synced
     bool buffering_ = false;
     std::deque<std::pair<node_id, envelope>> buffer_;
