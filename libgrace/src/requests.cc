@@ -255,6 +255,9 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("waiting for the EX lock on this node's alive resource");
         if (gate_.accounted != gate_.trips)
             why.push_back("the tripwire went and is not accounted for yet");
+        for (const auto& [id, n] : state_.nodes)
+            if (!n.member && !n.down && !live(id))
+                why.push_back("the death of node " + name_of(id) + " is not told to all yet");
         if (permit_.until() <= now_)
             why.push_back("no other member has echoed a heartbeat lately (permit)");
         return why;
