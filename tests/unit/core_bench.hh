@@ -3,6 +3,7 @@
 // looked at. Disk, kernel, locks and its own messages answer only when they are told to.
 #pragma once
 
+#include "grace/describe.hh"
 #include "grace/fsm.hh"
 #include "grace/wire.hh"
 
@@ -52,7 +53,12 @@ struct bench {
                 converts.push_back(*l);
             done.push_back(std::move(e));
         }
+        // Rules compare what is with what should be: without news there is nothing more to do.
+        machine.step(now, input::tick{});
+        for (const any_effect& e : machine.take_output())
+            restless.push_back("after " + describe(i) + ": " + describe(e));
     }
+    std::vector<std::string> restless; // stays empty
     void forget() { done.clear(); }
 
     template <typename E>
@@ -132,7 +138,7 @@ struct bench {
     // Everything answers until nothing is asked any more. A peer that is there says nothing.
     void settle() {
         for (int i = 0; deliver() || durable() || acknowledge() || grant(); ++i)
-            if (i > 1000)
+            if (i > 10000)
                 throw std::logic_error("it never gets quiet");
     }
 
@@ -156,6 +162,37 @@ struct bench {
         group({self}, {self});
         step(input::ring{++ring});
         quorum({self.value}, 1);
+    }
+    // A group with these peers, founded; the peers have nothing but their names.
+    void boot_with(const std::vector<unsigned>& peers) {
+        const node_id self = machine.params().self;
+        if (machine.params().kernel_expected)
+            step(input::kernel_attached{1, epoch{1}, 0});
+        step(input::locks_known{lock_mode::nl, false});
+        std::vector<node_id> members{self};
+        std::vector<unsigned> votes{self.value};
+        for (unsigned p : peers) {
+            members.push_back(node_id{p});
+            votes.push_back(p);
+        }
+        group(members, members);
+        step(input::ring{++ring});
+        quorum(votes, unsigned(votes.size()));
+        for (unsigned p : peers)
+            hello(p);
+        settle();
+    }
+    void hello(unsigned peer, std::uint64_t number = 1) {
+        msg::hello h;
+        h.number = number;
+        h.name = "node" + std::to_string(peer);
+        h.attached = true;
+        h.permit_ttl = seconds(2);
+        step(input::deliver{node_id{peer}, wire::encode({{}, incarnation{peer}, h})});
+    }
+    // Heartbeats of a peer that has heard the last one of this machine.
+    void echo(unsigned peer) {
+        from(peer, msg::heartbeat{now, {{machine.params().self, now}}});
     }
     void tick(duration later) {
         now += later;
