@@ -109,10 +109,12 @@ bool fsm::settle(ticket id, request& r) {
         say_start(true);
         if (!r.delivered)
             return false;
-        if (!r.counted || !v || v->host != params_.self) {
-            node_id host = v ? v->host : node_id{};
+        if (!v)
+            return finish(request_status::void_now,
+                          "there are " + std::to_string(max_servers) + " servers already");
+        if (!r.counted || v->host != params_.self) {
             return finish(request_status::hosted_elsewhere,
-                          "server " + r.server + " is hosted by node " + name_of(host) +
+                          "server " + r.server + " is hosted by node " + name_of(v->host) +
                               ": stop it there first (graced-server stop " + r.server + ")");
         }
         if (!v->need || instances_[r.server].reclaim == reclaim_state::on)
@@ -255,6 +257,9 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("waiting for the EX lock on this node's alive resource");
         if (gate_.accounted != gate_.trips)
             why.push_back("the tripwire went and is not accounted for yet");
+        for (const auto& [id, n] : state_.nodes)
+            if (!n.member && !n.down && !live(id))
+                why.push_back("the death of node " + name_of(id) + " is not told to all yet");
         if (permit_.until() <= now_)
             why.push_back("no other member has echoed a heartbeat lately (permit)");
         return why;

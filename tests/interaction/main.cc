@@ -223,11 +223,23 @@ private:
             s.value_valid = false;
         else if (verb == "value-is") // what a purger of another life wrote
             s.value = wire::encode_lock_value({epoch{number(arg(1))}, {}, {}});
-        else if (verb == "forget") // the asker of the last request went away
+        else if (verb == "value") { // what stands in the DLM's value block of `grace`
+            auto v = wire::decode_lock_value(s.value);
+            print(std::string("value block: ") +
+                  (v ? "C " + std::to_string(v->current.value) + ", R " +
+                           std::to_string(v->recovery.value) + ", purged " +
+                           std::to_string(v->purged.value)
+                     : std::string("empty")) +
+                  (s.value_valid ? "" : "; not valid"));
+        } else if (verb == "forget") // the asker of the last request went away
             s.step(s.daemon_at(number(arg(1))), input::forget{last_ticket_});
         else if (verb == "nfsd-stops")
             s.at(number(arg(1))).running.erase(arg(2));
-        else if (verb == "instance-gone") {
+        else if (verb == "nfsd-ends") { // by itself or by hand, without a stop
+            node& n = s.daemon_at(number(arg(1)));
+            n.running.erase(arg(2));
+            s.step(n, input::instance_known{arg(2), false, {}});
+        } else if (verb == "instance-gone") {
             node& n = s.daemon_at(number(arg(1)));
             n.running.erase(arg(2));
             s.step(n, input::instance_gone{arg(2)});
@@ -284,7 +296,8 @@ private:
                                                          {"quorum", queue::quorum},
                                                          {"kernel", queue::kernel},
                                                          {"disk", queue::disk},
-                                                         {"locks", queue::locks}};
+                                                         {"locks", queue::locks},
+                                                         {"asts", queue::asts}};
         auto it = queues.find(what);
         if (it == queues.end())
             throw std::runtime_error("no queue " + what);
@@ -298,6 +311,8 @@ private:
         if (it->second == queue::quorum)
             for (const any_input& q : std::exchange(n.quorum_news, {}))
                 n.inbox.push_back(q);
+        if (it->second == queue::asts)
+            stage_->tell_grants(n);
     }
 
     void refuse(node& n) {
@@ -436,6 +451,8 @@ private:
             for (const auto& r : l.waiting)
                 if (r.node == n.id)
                     print(who + "lock: " + name + " to " + to_string(r.mode));
+        for (const any_input& i : n.asts)
+            print(who + "not known yet: " + describe(i));
         for (const bytes& m : n.outbox)
             print(who + "not sent yet: " + describe(any_effect{effect::send{m}}));
         for (const any_input& i : n.inbox)

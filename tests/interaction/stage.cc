@@ -147,6 +147,7 @@ void stage::kill(node& n) {
     n.quorum_news.clear();
     n.orders.clear();
     n.commits.clear();
+    n.asts.clear();
     n.held.clear();
     n.asked_dlm = false;
     n.kern.attached = false; // its socket closed
@@ -397,10 +398,21 @@ bool stage::grant(node& n) {
                 value = *r.value;
                 value_valid = true;
             }
-            step(n, g);
+            if (n.held.contains(queue::asts))
+                n.asts.push_back(g);
+            else
+                step(n, g);
             return true;
         }
     return false;
+}
+
+void stage::tell_grants(node& n) {
+    while (n.daemon && !n.asts.empty()) {
+        any_input g = std::move(n.asts.front());
+        n.asts.pop_front();
+        step(n, g);
+    }
 }
 
 std::string stage::why_not_granted(const node& n) const {

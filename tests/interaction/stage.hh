@@ -2,7 +2,8 @@
 // The stage of the interaction scripts: production state machines, and around each of them queues
 // that move only when the script says so. A message sits in a node's inbox until it is delivered,
 // an order to a kernel until it is acknowledged, a commit until it is durable, a lock request until
-// it is granted; time stands still until it is told to pass.
+// it is granted, the news of a grant until it is let through; time stands still until it is told to
+// pass.
 #pragma once
 
 #include "grace/describe.hh"
@@ -16,7 +17,7 @@
 namespace grace::interaction {
 
 // Queues that a script may hold: run_until_quiet() leaves them alone.
-enum class queue : std::uint8_t { sends, inbox, quorum, kernel, disk, locks };
+enum class queue : std::uint8_t { sends, inbox, quorum, kernel, disk, locks, asts };
 
 struct kernel {
     gate_state gate = gate_state::closed;
@@ -43,6 +44,7 @@ struct node {
     std::deque<any_input> quorum_news; // only while quorum's news are held
     std::deque<any_effect> orders; // of close_gate, open_gate, set_reclaim
     std::deque<effect::persist> commits;
+    std::deque<any_input> asts; // only while they are held: granted, and not yet known here
     bool asked_dlm = false; // for the members of dlm_controld's group
 };
 
@@ -88,6 +90,7 @@ public:
     bool make_durable(node&);
     bool answer_dlm(node&, std::optional<std::set<node_id>> members = {});
     bool grant(node&);
+    void tell_grants(node&); // those whose news was held
     std::string why_not_granted(const node&) const;
     void run_until_quiet();
     void run_for(duration, bool everything_moves);

@@ -328,8 +328,8 @@ class Node:
 
     # --- graced ---
 
-    def start_graced(self, ready=True, config=None):
-        self.graced = Program(f"graced of {self.name}", self.inside(BIN / "graced", "--config", config or self.config), self.log)
+    def start_graced(self, ready=True, config=None, program="graced"):
+        self.graced = Program(f"graced of {self.name}", self.inside(BIN / program, "--config", config or self.config), self.log)
         if ready:
             self.wait_graced()
 

@@ -3,6 +3,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "grace/recording.hh"
 #include "graced/recorder.hh"
+#include "libgrace/src/codec.hh"
 #include "sim/world.hh"
 
 #include <cstdlib>
@@ -141,6 +142,76 @@ TEST_CASE("a damaged recording is refused") {
     }
     for (std::size_t n : {std::size_t{0}, std::size_t{3}, std::size_t{10}, b.size() - 1})
         CHECK(!decode_recording(std::span(b).first(n)).found);
+}
+
+TEST_CASE("a recording that is whole, and holds what this version cannot read") {
+    const bytes good = failover(true);
+    const auto sealed = [](bytes b) { // with the checksum of what it is now
+        wire::writer sum;
+        sum.put(wire::checksum(b));
+        b.insert(b.end(), sum.out.begin(), sum.out.end());
+        return decode_recording(b);
+    };
+    bytes body(good.begin(), good.end() - 4);
+    CHECK(sealed(body).found);
+    body.push_back(0);
+    CHECK(std::string(sealed(body).fault).find("its inputs cannot be read") == 0);
+    body.pop_back();
+    body[4] = 99;
+    CHECK(std::string(sealed(body).fault).find("another format") != std::string::npos);
+    recording_parts p{"test", "asked", 0, 0, 0, bytes{1, 2, 3}, 0, {}};
+    CHECK(std::string(decode_recording(encode_recording(p)).fault)
+              .find("its start cannot be read") == 0);
+    CHECK(decode_recording(bytes(max_recording + 1)).fault ==
+          std::string("longer than any recording"));
+}
+
+TEST_CASE("a recording without a start: its inputs can be read") {
+    recording r;
+    r.made_by = "test";
+    r.inputs.push_back({1, input::kernel_tripped{3}, 7u});
+    r.inputs.push_back({2, input::tick{}, {}});
+    const auto d = decode_recording(encode_recording(r));
+    REQUIRE(d.found);
+    CHECK_FALSE(d.found->start);
+    REQUIRE(d.found->inputs.size() == 2);
+    CHECK(std::get<input::kernel_tripped>(d.found->inputs[0].in).trips == 3);
+    CHECK(d.found->inputs[0].outputs == 7u);
+}
+
+TEST_CASE("no part of a checkpoint is one, none with a tail, and a changed byte does no harm") {
+    auto d = decode_recording(failover(false));
+    REQUIRE(d.found);
+    fsm machine = *d.found->start;
+    std::size_t refused = 0;
+    for (std::size_t step = 0; step < d.found->inputs.size(); ++step) {
+        machine.step(d.found->inputs[step].at, d.found->inputs[step].in);
+        machine.take_output();
+        if (step % 40 != 5)
+            continue;
+        bytes b = encode_checkpoint(machine);
+        REQUIRE(decode_checkpoint(b));
+        for (std::size_t n = 0; n < b.size(); ++n)
+            REQUIRE_FALSE(decode_checkpoint(std::span(b).first(n)));
+        for (std::size_t n = 0; n < b.size(); ++n)
+            for (const std::uint8_t with : {std::uint8_t{0x01}, std::uint8_t{0x80}}) {
+                bytes c = b;
+                c[n] ^= with;
+                refused += !decode_checkpoint(c);
+            }
+        b.push_back(0);
+        CHECK_FALSE(decode_checkpoint(b));
+    }
+    CHECK(refused > 1000);
+}
+
+TEST_CASE("whether a checkpoint fits is known without writing it") {
+    auto d = decode_recording(failover(false));
+    REQUIRE(d.found);
+    const fsm end = replay(*d.found); // two clients on record
+    CHECK(checkpoint_fits(end, 1 << 20));
+    CHECK_FALSE(checkpoint_fits(end, 100)); // by their number
+    CHECK_FALSE(checkpoint_fits(end, 2 * 64 + 2)); // by their names
 }
 
 // Recordings are for the version that made them. Where the core's members or behaviour changed on

@@ -3,6 +3,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "grace/wire.hh"
 
+#include "libgrace/src/codec.hh"
+
 #include <doctest/doctest.h>
 
 using namespace grace;
@@ -60,6 +62,56 @@ TEST_CASE("a snapshot of a state that no member could have is refused") {
     CHECK_FALSE(wire::decode_state(wire::encode_state(s)));
 }
 
+// Such a snapshot would end each daemon that adopts it, after every restart anew.
+TEST_CASE("a snapshot is refused that breaks an invariant, or whose numbers are about to run over") {
+    const auto good = [](const state& s) {
+        return wire::decode_state(wire::encode_state(s)).has_value();
+    };
+    state s;
+    s.current = epoch{3};
+    s.recovery = epoch{2};
+    s.servers["vs1"].need = true;
+    CHECK(good(s)); // reclaiming
+    s.lifting = true;
+    CHECK_FALSE(good(s)); // with a NEED
+    s.servers["vs1"].need = false;
+    CHECK(good(s)); // lifting
+    s.recovery = {};
+    CHECK_FALSE(good(s)); // out of grace
+    s = {};
+    s.current = {};
+    CHECK_FALSE(good(s));
+    constexpr std::uint64_t huge = std::uint64_t{1} << 62;
+    for (int which = 0; which < 4; ++which) {
+        s = {};
+        (which == 0   ? s.current.value
+         : which == 1 ? s.applied.value
+         : which == 2 ? s.starts.value
+                      : s.view.number) = huge;
+        CHECK_FALSE(good(s));
+    }
+}
+
+TEST_CASE("what is of another kind or version is refused, though it is whole") {
+    const auto message = wire::encode({{}, incarnation{1}, msg::attached{}});
+    for (std::size_t at : {std::size_t{0}, std::size_t{4}, std::size_t{6}}) { // magic, version, tag
+        auto other = message;
+        other[at] = static_cast<std::uint8_t>(other[at] + 100);
+        CHECK_FALSE(wire::decode(other));
+    }
+    for (std::size_t at : {std::size_t{0}, std::size_t{4}}) {
+        auto other = wire::encode_state({});
+        other.resize(other.size() - 4);
+        other[at] = static_cast<std::uint8_t>(other[at] + 100);
+        wire::writer sum;
+        sum.put(wire::checksum(other));
+        other.insert(other.end(), sum.out.begin(), sum.out.end());
+        CHECK_FALSE(wire::decode_state(other));
+    }
+    for (std::size_t n = 0; n < 4; ++n)
+        CHECK_FALSE(wire::decode_state(std::vector<std::uint8_t>(n, 0)));
+}
+
 TEST_CASE("no prefix of a message is a message, and no message with a tail") {
     for (const any_message& m : examples()) {
         auto bytes = wire::encode({{incarnation{1}, 1}, incarnation{2}, m});
@@ -81,6 +133,7 @@ TEST_CASE("limits: names that are empty or too long, counts that lie") {
     CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 2, 2, {}}));
+    CHECK(refused(msg::snapshot{node_id{1}, 1, 0, 0, {}}));
     CHECK(refused(msg::records{1, std::vector<msg::record_change>(513, {false, "v", "c", ""})}));
 }
 

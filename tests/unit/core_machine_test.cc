@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One machine, and inputs in an order that a cluster rarely gives: answers that come late, twice or
+// never, requests at the wrong moment, peers whose messages cross.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "core_bench.hh"
+
+#include <doctest/doctest.h>
+
+using namespace grace;
+
+namespace {
+
+// A bench that ends with a look at whether its machine ever did a thing twice.
+struct machine_test : bench {
+    using bench::bench;
+    ~machine_test() {
+        CHECK_MESSAGE(restless.empty(), (restless.empty() ? std::string() : restless.front()));
+    }
+    const server_state& server(const std::string& name) const {
+        return machine.replicated().servers.at(name);
+    }
+    reclaim_state reclaim(const std::string& name) const {
+        return machine.instances().at(name).reclaim;
+    }
+    // Its nfsd ended and came back; reclaim is open for it.
+    void drop(const std::string& name) {
+        step(input::instance_known{name, false, {}});
+        settle();
+    }
+    void lose_quorum() { quorum({machine.params().self.value}, 3, false); }
+};
+
+parameters without_gate() {
+    parameters p = bench::one();
+    p.kernel_expected = false;
+    return p;
+}
+
+} // namespace
+
+TEST_CASE("a machine by itself opens its gate when its heartbeat has come back") {
+    machine_test b;
+    b.boot();
+    while (b.deliver() && b.sent<msg::heartbeat>().empty())
+        b.durable();
+    while (b.acknowledge() || b.durable() || b.grant()) {
+    }
+    CHECK_FALSE(b.machine.gate().open);
+    CHECK(b.blocked_by("no other member has echoed a heartbeat lately"));
+    b.settle();
+    CHECK(b.machine.gate().open);
+    CHECK(b.machine.blocked_by().empty());
+}
+
+// Bad scenario: a peer that is mad echoes a heartbeat of next year, and the gate stays open for ever.
+TEST_CASE("an echo of what was never sent makes no permit") {
+    machine_test b;
+    b.boot_with({2});
+    b.from(2, msg::heartbeat{b.now, {{node_id{1}, b.now + seconds(1000)}}});
+    b.settle();
+    CHECK_FALSE(b.machine.gate().open);
+    b.echo(2);
+    b.settle();
+    CHECK(b.machine.gate().open);
+    b.forget();
+    b.from(2, msg::heartbeat{b.now, {{node_id{1}, b.now + seconds(1000)}}});
+    CHECK(b.all<effect::extend_permit>().empty());
+}
+
+TEST_CASE("a gate that is attached late is told to the others once") {
+    machine_test b;
+    b.step(input::locks_known{lock_mode::nl, false});
+    b.group({node_id{1}}, {node_id{1}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1}, 1);
+    b.settle();
+    CHECK(b.sent<msg::attached>().empty());
+    CHECK(b.blocked_by("gate is not attached"));
+    b.step(input::kernel_attached{1, epoch{1}, 0});
+    b.step(input::tick{});
+    CHECK(b.sent<msg::attached>().size() == 1);
+    b.settle();
+    CHECK(b.machine.replicated().nodes.at(node_id{1}).attached);
+    CHECK(b.machine.gate().open);
+}
+
+TEST_CASE("a node without GFS2 has no gate: it enforces and reclaims at once") {
+    machine_test b(without_gate());
+    b.boot();
+    b.settle();
+    CHECK(b.machine.blocked_by().empty());
+    b.host("vs1", {"alice"});
+    b.drop("vs1");
+    CHECK(b.sent<msg::enforcing>().size() == 1);
+    CHECK(b.all<effect::close_gate>().empty());
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
+    b.step(input::lift{"vs1", ticket{1}});
+    b.settle();
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+    CHECK(b.all<effect::open_gate>().empty());
+}
+
+// --- the kernel ---
+
+TEST_CASE("a kernel that refuses to open reclaim is asked again after a while, not at once") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.step(input::instance_known{"vs1", false, {}});
+    while (b.all<effect::set_reclaim>().empty())
+        if (!b.deliver() && !b.durable() && !b.grant() && !b.acknowledge())
+            break;
+    REQUIRE(b.all<effect::set_reclaim>().size() == 1);
+    b.orders.clear();
+    b.step(input::kernel_refused{b.all<effect::set_reclaim>()[0].order, -16, "busy"});
+    CHECK(b.reclaim("vs1") == reclaim_state::off);
+    b.settle();
+    CHECK(b.all<effect::set_reclaim>().size() == 1);
+    CHECK(b.machine.deadline() == b.now + milliseconds(200));
+    b.tick(milliseconds(200));
+    CHECK(b.all<effect::set_reclaim>().size() == 2);
+    b.settle();
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
+    // What is refused but was not the last order of that server changes nothing for it.
+    b.step(input::kernel_refused{1, -16, "late"});
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
+}
+
+TEST_CASE("a kernel that is gone reclaims for nobody; when it is back all of it is ordered anew") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.drop("vs1");
+    REQUIRE(b.reclaim("vs1") == reclaim_state::on);
+    b.step(input::kernel_lost{"the module was unloaded"});
+    CHECK(b.reclaim("vs1") == reclaim_state::off);
+    b.settle();
+    CHECK(b.reclaim("vs1") == reclaim_state::off);
+    CHECK(b.blocked_by("gate is not attached"));
+    b.orders.clear();
+    b.step(input::kernel_attached{1, epoch{1}, 0});
+    b.settle();
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
+}
+
+TEST_CASE("dlm_controld's members count where they were asked for; without its group nothing is lost") {
+    machine_test b;
+    b.boot_with({2});
+    b.echo(2);
+    b.settle();
+    b.step(input::dlm_members{true, {node_id{1}}}); // nobody asked
+    CHECK(b.sent<msg::start>().empty());
+    b.step(input::kernel_tripped{1});
+    b.settle();
+    REQUIRE(b.all<effect::query_dlm_members>().size() == 1);
+    CHECK(b.blocked_by("tripwire went"));
+    b.step(input::dlm_members{false, {}});
+    CHECK(b.machine.gate().accounted == 1);
+    CHECK(b.sent<msg::start>().empty());
+}
+
+TEST_CASE("a member that has left the DLM: a START for what it hosts, and for nothing else") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {"alice"});
+    b.from(2, msg::start{"vs2", true});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.settle();
+    b.forget();
+    b.step(input::kernel_tripped{1});
+    b.settle();
+    b.step(input::dlm_members{true, {node_id{1}}});
+    REQUIRE(b.sent<msg::start>().size() == 1);
+    CHECK(b.sent<msg::start>()[0].server == "vs2");
+    b.settle();
+    CHECK(b.server("vs2").need);
+    CHECK_FALSE(b.server("vs1").need);
+}
+
+// --- locks ---
+
+TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a cancelled request is made again") {
+    machine_test b;
+    b.boot_with({2, 3});
+    b.host("vs1", {});
+    b.from(2, msg::start{"vs2", true});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.settle();
+    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 3}, 3);
+    while (b.deliver() || b.durable() || b.acknowledge()) {
+    }
+    const auto asked = [&] {
+        std::size_t n = 0;
+        for (const auto& c : b.all<effect::convert>())
+            n += c.resource == lock_resource::alive && c.node == node_id{2} &&
+                 c.mode == lock_mode::pr;
+        return n;
+    };
+    REQUIRE(asked() == 1);
+    // Node 2 boots: the request is cancelled, and the grant comes all the same.
+    b.forget();
+    b.quorum({1, 2, 3}, 3);
+    REQUIRE(b.all<effect::cancel>().size() == 1);
+    CHECK(b.all<effect::cancel>()[0].node == node_id{2});
+    b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
+    CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
+    CHECK(asked() == 0);
+
+    // Its own alive lock: a cancel or a refusal leaves it wanted.
+    machine_test c;
+    c.boot();
+    REQUIRE(c.converts.size() == 1);
+    c.converts.clear();
+    c.step(input::lock_cancelled{lock_resource::alive, node_id{1}});
+    CHECK(c.converts.size() == 1);
+    c.settle();
+    CHECK(c.machine.locks().alive);
+}
+
+TEST_CASE("a value block that is older than the state, or heard of without a state, changes nothing") {
+    machine_test b;
+    const auto value = [](std::uint64_t c) {
+        return wire::encode_lock_value({epoch{c}, epoch{}, epoch{}});
+    };
+    b.step(input::lock_granted{lock_resource::grace, {}, lock_mode::nl, true, value(9)});
+    CHECK_FALSE(b.told("gives up its state"));
+    b.open();
+    b.step(input::lock_granted{lock_resource::grace, {}, lock_mode::pr, true, value(1)});
+    CHECK(b.machine.synced());
+    b.step(input::lock_granted{lock_resource::grace, {}, lock_mode::pr, true, value(9)});
+    CHECK_FALSE(b.machine.synced());
+    CHECK_FALSE(b.machine.gate().open);
+}
+
+// --- the stream ---
+
+// Bad scenario: a damaged snapshot made it ask again, and a good one for its first HELLO came meanwhile: everyone
+// counts it as a node without state from the second HELLO on.
+TEST_CASE("a HELLO that is delivered to a node with a state takes the state away") {
+    machine_test b(bench::numbered(2));
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    b.deliver(); // HELLO 1
+    const auto snapshot = [&](std::uint64_t hello, bytes data) {
+        b.step(input::deliver{node_id{1}, wire::encode({{incarnation{1}, 1},
+                                                        incarnation{1},
+                                                        msg::snapshot{node_id{2}, hello, 0, 1,
+                                                                      std::move(data)}})});
+    };
+    snapshot(1, {1, 2, 3, 4, 5});
+    CHECK(b.sent<msg::hello>().size() == 2);
+    state s;
+    s.view = {incarnation{1}, 1};
+    for (unsigned i : {1u, 2u}) {
+        s.nodes[node_id{i}].member = true;
+        s.nodes[node_id{i}].life = incarnation{i};
+    }
+    s.nodes[node_id{1}].synced = true;
+    s.nodes[node_id{2}].hello = 1;
+    snapshot(1, wire::encode_state(s));
+    REQUIRE(b.machine.synced());
+    REQUIRE(b.deliver()); // HELLO 2
+    CHECK_FALSE(b.machine.synced());
+    CHECK(b.told("its own HELLO was delivered"));
+    s.nodes[node_id{2}].hello = 2;
+    snapshot(2, wire::encode_state(s));
+    CHECK(b.machine.synced());
+}
+
+TEST_CASE("what waits for a snapshot is bounded: beyond that the joiner asks anew") {
+    machine_test b(bench::numbered(2));
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    b.deliver();
+    b.forget();
+    const msg::records many{1, std::vector<msg::record_change>(
+                                   512, {false, "vs1", std::string(max_client_name, 'x'), ""})};
+    const bytes m = wire::encode({{incarnation{1}, 1}, incarnation{1}, many});
+    int n = 0;
+    for (; n < 200 && b.sent<msg::hello>().empty(); ++n)
+        b.step(input::deliver{node_id{1}, m});
+    CHECK(n > 50);
+    CHECK(b.sent<msg::hello>().size() == 1);
+    CHECK(b.told("more news came than can be kept"));
+}
+
+TEST_CASE("founding: only by a majority, or by all who live, and only when all have spoken") {
+    machine_test b;
+    b.step(input::locks_known{lock_mode::nl, false});
+    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3, 4, 5}, 5); // three live nodes run no graced yet
+    b.settle();
+    CHECK(b.sent<msg::snapshot>().empty()); // node 2 has not spoken
+    b.hello(2);
+    b.settle();
+    CHECK(b.sent<msg::snapshot>().empty()); // two of five
+    CHECK_FALSE(b.machine.synced());
+    b.forget();
+    b.group({node_id{1}, node_id{2}, node_id{3}}, {node_id{3}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3, 4, 5}, 5);
+    b.hello(2);
+    b.settle();
+    // A founding by node 3, that has not said HELLO here, is none.
+    const bytes all = wire::encode_state({});
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2},
+                                                    msg::snapshot{{}, 1, 0, 1, all}})});
+    CHECK_FALSE(b.machine.synced());
+    b.hello(3);
+    b.settle();
+    CHECK(b.machine.synced());
+}
+
+TEST_CASE("records: what was on its way when the membership changed is sent again, and answered once") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {"alice"});
+    b.from(2, msg::durable{b.machine.replicated().applied});
+    b.settle();
+    b.forget();
+    b.step(input::create{"vs1", "bob", "", ticket{7}});
+    REQUIRE(b.sent<msg::records>().size() == 1);
+    b.said.clear(); // lost with the old membership
+    b.group({node_id{1}}, {}, {{node_id{2}, input::left_reason::process}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1}, 1);
+    CHECK(b.sent<msg::records>().size() == 2);
+    b.settle();
+    REQUIRE(b.all<effect::answer_upcall>().size() == 1);
+    CHECK(b.all<effect::answer_upcall>()[0].status == upcall_status::ok);
+    // The batch before, delivered late: nobody waits for it any more.
+    b.step(input::deliver{node_id{1}, wire::encode({b.machine.replicated().view, incarnation{1},
+                                                    msg::records{1, {}}})});
+    CHECK(b.all<effect::answer_upcall>().size() == 1);
+}
+
+TEST_CASE("records: those that gather go in one message, of a bounded size") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {});
+    b.forget();
+    for (unsigned i = 0; i < 700; ++i)
+        b.step(input::create{"vs1", "c" + std::to_string(i), "", ticket{i}});
+    b.settle();
+    std::vector<std::size_t> sizes;
+    for (const auto& m : b.sent<msg::records>())
+        sizes.push_back(m.changes.size());
+    CHECK(sizes == std::vector<std::size_t>{1, 512, 187});
+    CHECK(b.all<effect::answer_upcall>().size() == 700);
+    CHECK(b.server("vs1").records.size() == 700);
+}
+
+TEST_CASE("records: of a server that moved away meanwhile they fail; without quorum they wait") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {});
+    b.forget();
+    b.step(input::create{"vs1", "bob", "", ticket{7}});
+    b.from(1, msg::released{"vs1"}); // ordered before it
+    b.settle();
+    b.from(2, msg::durable{b.machine.replicated().applied});
+    b.settle();
+    REQUIRE(b.all<effect::answer_upcall>().size() == 1);
+    CHECK(b.all<effect::answer_upcall>()[0].status == upcall_status::failed);
+    b.forget();
+    b.quorum({1}, 3, false);
+    b.step(input::create{"vs1", "carol", "", ticket{8}});
+    b.settle();
+    CHECK(b.all<effect::answer_upcall>().empty());
+}
+
+// --- nfsd ---
+
+TEST_CASE("check: admitted only while reclaim is open, from the records of that server") {
+    machine_test b;
+    const auto status = [&](const char* server, const char* client) {
+        b.forget();
+        b.step(input::check{server, client, ticket{1}});
+        b.settle();
+        return b.all<effect::answer_upcall>().at(0).status;
+    };
+    CHECK(status("vs1", "alice") == upcall_status::refused); // no state
+    b.open();
+    b.host("vs1", {"alice"});
+    CHECK(status("vs9", "alice") == upcall_status::refused); // no such server
+    CHECK(status("vs1", "alice") == upcall_status::refused); // no grace
+    b.drop("vs1");
+    CHECK(status("vs1", "mallory") == upcall_status::refused);
+    CHECK(status("vs1", "alice") == upcall_status::ok);
+}
+
+TEST_CASE("GraceDone: ends the reclaim that it is about, and no other") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.step(input::grace_done{"vs9", ticket{1}});
+    b.step(input::grace_done{"vs1", ticket{2}}); // out of grace
+    b.settle();
+    CHECK(b.sent<msg::done>().empty());
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+    b.drop("vs1");
+    b.step(input::grace_done{"vs1", ticket{3}}); // of the nfsd before: this one has not asked
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.step(input::grace_start{"vs1", ticket{4}});
+    b.settle();
+    b.forget();
+    b.step(input::grace_done{"vs1", ticket{5}});
+    b.step(input::grace_done{"vs1", ticket{6}});
+    CHECK(b.reclaim("vs1") == reclaim_state::closing);
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+}
+
+TEST_CASE("GraceStart: who has reclaimed already is not asked again; one without quorum gives up") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.step(input::create{"vs1", "alice", "", ticket{2}});
+    b.settle();
+    b.forget();
+    b.step(input::grace_start{"vs1", ticket{3}});
+    REQUIRE(b.all<effect::answer_grace_start>().size() == 1);
+    REQUIRE(b.all<effect::answer_grace_start>()[0].clients.size() == 1);
+    CHECK(b.all<effect::answer_grace_start>()[0].clients[0].name == "bob");
+
+    machine_test c; // nobody has founded anything
+    c.step(input::grace_start{"vs1", ticket{1}});
+    CHECK(c.all<effect::answer_grace_start>().empty());
+    c.tick(seconds(20));
+    REQUIRE(c.all<effect::answer_grace_start>().size() == 1);
+    CHECK(c.all<effect::answer_grace_start>()[0].clients.empty());
+    CHECK(c.told("no client may reclaim"));
+}
+
+TEST_CASE("an nfsd by hand for a server that another node hosts: void, and nobody may reclaim here") {
+    machine_test b;
+    b.boot_with({2});
+    b.from(2, msg::start{"vs2", true});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.settle();
+    b.forget();
+    b.step(input::grace_start{"vs2", ticket{1}});
+    REQUIRE(b.sent<msg::start>().size() == 1);
+    CHECK(b.sent<msg::start>()[0].take);
+    b.settle();
+    CHECK(b.server("vs2").host == node_id{2});
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+    CHECK(b.all<effect::answer_grace_start>().empty());
+    b.tick(seconds(20));
+    REQUIRE(b.all<effect::answer_grace_start>().size() == 1);
+    CHECK(b.all<effect::answer_grace_start>()[0].clients.empty());
+    CHECK(b.sent<msg::start>().size() == 1); // said once
+}
+
+TEST_CASE("an nfsd that ends: nothing is owed for a server that is unknown, elsewhere, or STARTed since") {
+    machine_test b;
+    b.boot_with({2});
+    b.settle();
+    b.step(input::instance_known{"vs9", true, {}});
+    b.step(input::instance_known{"vs9", true, {}});
+    b.step(input::instance_known{"vs9", false, {}});
+    CHECK(b.sent<msg::start>().empty());
+    b.host("vs1", {"alice"});
+    b.from(2, msg::durable{b.machine.replicated().applied});
+    b.settle();
+    b.forget();
+    // It ends while this node is undecided, and has been released when that is over.
+    b.step(input::ring{++b.ring});
+    b.step(input::instance_known{"vs1", false, {}});
+    CHECK(b.sent<msg::start>().empty());
+    b.from(1, msg::released{"vs1"});
+    b.quorum({1, 2}, 2);
+    CHECK(b.sent<msg::start>().empty());
+    CHECK(b.server("vs1").need); // by RELEASED
+}
+
+// --- requests ---
+
+TEST_CASE("serve: beyond the number of servers there may be") {
+    machine_test b;
+    b.open();
+    for (std::size_t i = 0; i < max_servers; ++i)
+        b.from(1, msg::start{"x" + std::to_string(i), true});
+    b.forget();
+    b.step(input::serve{"one more", ticket{1}});
+    b.settle();
+    CHECK(b.answer().status == request_status::void_now);
+    CHECK(b.answer().detail.find("servers already") != std::string::npos);
+}
+
+TEST_CASE("stop: refused where it cannot be done, and then the server stays as it was") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {"alice"});
+    b.from(2, msg::start{"vs2", true});
+    b.forget();
+    b.step(input::stop{"vs2", ticket{1}});
+    CHECK(b.answer().status == request_status::not_hosted);
+    b.lose_quorum();
+    b.forget();
+    b.step(input::stop{"vs1", ticket{2}});
+    CHECK(b.machine.instances().at("vs1").stopping);
+    b.tick(seconds(11));
+    CHECK(b.answer().status == request_status::not_quorate);
+    CHECK_FALSE(b.machine.instances().at("vs1").stopping);
+}
+
+TEST_CASE("stop: the last record goes while its START is on its way: nothing to wait for") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.step(input::remove{"vs1", "alice", ticket{1}});
+    b.step(input::stop{"vs1", ticket{2}});
+    CHECK(b.all<effect::answer_request>().empty());
+    b.settle();
+    CHECK(b.answer().status == request_status::done);
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+}
+
+TEST_CASE("start: all servers with records; what NEEDs already keeps its START") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.host("vs2", {"bob"});
+    b.host("empty", {});
+    b.drop("vs2");
+    const start_count before = b.server("vs2").start;
+    b.forget();
+    b.step(input::start{"", ticket{1}});
+    CHECK(b.answer().status == request_status::done);
+    CHECK(b.answer().detail == "2 servers");
+    REQUIRE(b.sent<msg::start>().size() == 1);
+    CHECK(b.sent<msg::start>()[0].server == "vs1");
+    b.forget();
+    b.step(input::start{"vs2", ticket{2}});
+    CHECK(b.answer().detail == "server vs2 NEEDs already");
+    CHECK(b.server("vs2").start == before);
+}
+
+TEST_CASE("lift: one server of two, and the grace goes on; while it is being lifted there is nothing to lift") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.host("vs2", {"bob"});
+    b.step(input::instance_known{"vs1", false, {}});
+    b.step(input::instance_known{"vs2", false, {}});
+    b.settle();
+    b.forget();
+    b.step(input::lift{"vs1", ticket{1}});
+    b.settle();
+    CHECK(b.answer().status == request_status::done);
+    CHECK_FALSE(b.server("vs1").need);
+    CHECK(b.server("vs2").need);
+    b.forget();
+    b.step(input::lift{"vs2", ticket{2}});
+    while (b.deliver() || b.acknowledge() || b.durable()) { // EX is not granted
+    }
+    CHECK(b.answer().status == request_status::done);
+    CHECK(b.blocked_by("waiting for the EX lock, to purge"));
+    b.forget();
+    b.step(input::lift{"", ticket{3}});
+    CHECK(b.answer().status == request_status::void_now);
+    CHECK(b.answer().detail == "no such server NEEDs: the grace is being lifted");
+}
+
+TEST_CASE("a lift that asks about another START, or another node's server, is nobody's") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {"alice"});
+    b.from(2, msg::start{"vs2", true});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.from(2, msg::start{"vs2", false});
+    b.drop("vs1");
+    b.forget();
+    const start_count start = b.server("vs1").start;
+    b.from(2, msg::lift_request{"vs9", start});
+    b.from(2, msg::lift_request{"vs2", b.server("vs2").start});
+    b.from(2, msg::lift_request{"vs1", start_count{start.value + 1}});
+    b.settle();
+    CHECK(b.sent<msg::done>().empty());
+    b.from(2, msg::lift_request{"vs1", start});
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    b.from(2, msg::lift_request{"vs1", start}); // NEEDs no longer
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+}
+
+TEST_CASE("fence news: of a node without clients there is none; of one with clients, once") {
+    machine_test b;
+    b.boot_with({2});
+    b.from(2, msg::start{"empty", true});
+    b.step(input::fence_news{node_id{2}, ticket{1}});
+    CHECK(b.answer().status == request_status::done);
+    b.from(2, msg::start{"vs2", true});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.settle();
+    b.forget();
+    b.step(input::fence_news{node_id{2}, ticket{2}});
+    b.step(input::fence_news{node_id{2}, ticket{3}});
+    CHECK(b.sent<msg::start>().size() == 1);
+    CHECK(b.all<effect::answer_request>().empty());
+    b.settle();
+    CHECK(b.all<effect::answer_request>().size() == 2); // all but the fenced one enforce
+}
+
+TEST_CASE("wait: for a phase that comes, and for a state first") {
+    machine_test b;
+    b.step(input::wait{phase::normal, ticket{1}});
+    CHECK(b.all<effect::answer_request>().empty()); // it has no state
+    b.open();
+    CHECK(b.answer().status == request_status::done);
+    b.forget();
+    b.step(input::wait{phase::reclaiming, ticket{2}});
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.drop("vs1");
+    CHECK(b.answer().id == ticket{2});
+}
+
+// --- why not ---
+
+TEST_CASE("status names who is missing, who is dead and who is last") {
+    parameters p = bench::one();
+    p.nodes_without_gfs2 = {node_id{4}};
+    machine_test b(p);
+    b.boot_with({2, 3, 4, 5});
+    b.from(5, msg::start{"vs5", true});
+    b.from(5, msg::records{1, {{false, "vs5", "bob", ""}}});
+    b.settle();
+    b.group({node_id{1}}, {},
+            {{node_id{2}, input::left_reason::process},
+             {node_id{3}, input::left_reason::process},
+             {node_id{4}, input::left_reason::node},
+             {node_id{5}, input::left_reason::node}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3}, 5);
+    b.settle();
+    CHECK(b.blocked_by("start it on node2, node3"));
+    CHECK(b.blocked_by("node node2 lost its graced; its permit has not run out yet"));
+    CHECK_FALSE(b.blocked_by("node node4")); // it has no GFS2: its death needs no proof
+    CHECK(b.machine.fencing_proven(node_id{5}));
+    b.tick(seconds(2));
+    b.settle();
+    CHECK_FALSE(b.blocked_by("permit has not run out"));
+
+    machine_test c; // a peer is the last out
+    c.boot_with({2});
+    c.from(2, msg::start{"vs2", true});
+    c.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    c.from(2, msg::start{"vs2", false});
+    c.settle();
+    c.from(2, msg::done{"vs2", c.server("vs2").start, msg::outcome::reclaimed});
+    c.settle();
+    CHECK(c.blocked_by("node node2 is the last out and has not purged yet"));
+    c.from(2, msg::purge{c.machine.replicated().recovery, c.machine.replicated().starts});
+    c.settle();
+    CHECK(c.blocked_by("node node2 has not got the purge on its disk yet"));
+    CHECK_FALSE(c.blocked_by("node node1 has not got the purge"));
+}
+
+TEST_CASE("the questions about a state in which nobody is a member") {
+    const state s;
+    CHECK_FALSE(lowest_synced(s));
+    CHECK_FALSE(purger(s));
+    CHECK_FALSE(durable_everywhere(s, position{0}));
+}
