@@ -291,13 +291,10 @@ private:
     }
 
     void hold(node& n, const std::string& what, bool on) {
-        static const std::map<std::string, queue> queues{{"sends", queue::sends},
-                                                         {"inbox", queue::inbox},
-                                                         {"quorum", queue::quorum},
-                                                         {"kernel", queue::kernel},
-                                                         {"disk", queue::disk},
-                                                         {"locks", queue::locks},
-                                                         {"asts", queue::asts}};
+        static const std::map<std::string, queue> queues{
+            {"sends", queue::sends},   {"inbox", queue::inbox}, {"quorum", queue::quorum},
+            {"kernel", queue::kernel}, {"disk", queue::disk},   {"locks", queue::locks},
+            {"asts", queue::asts}};
         auto it = queues.find(what);
         if (it == queues.end())
             throw std::runtime_error("no queue " + what);

@@ -45,7 +45,7 @@ struct node {
     std::deque<any_effect> orders; // of close_gate, open_gate, set_reclaim
     std::deque<effect::persist> commits;
     std::deque<any_input> asts; // only while they are held: granted, and not yet known here
-    bool asked_dlm = false; // for the members of dlm_controld's group
+    bool asked_dlm = false;     // for the members of dlm_controld's group
 };
 
 // One DLM resource: modes held, and the conversions that wait, oldest first.

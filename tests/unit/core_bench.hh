@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// One machine on a bench: its inputs are given by hand, one by one, and what it wants done is kept until it is
-// looked at. Disk, kernel, locks and its own messages answer only when they are told to.
+// One machine on a bench: its inputs are given by hand, one by one, and what it wants done is kept
+// until it is looked at. Disk, kernel, locks and its own messages answer only when they are told
+// to.
 #pragma once
 
 #include "grace/describe.hh"
@@ -191,9 +192,7 @@ struct bench {
         step(input::deliver{node_id{peer}, wire::encode({{}, incarnation{peer}, h})});
     }
     // Heartbeats of a peer that has heard the last one of this machine.
-    void echo(unsigned peer) {
-        from(peer, msg::heartbeat{now, {{machine.params().self, now}}});
-    }
+    void echo(unsigned peer) { from(peer, msg::heartbeat{now, {{machine.params().self, now}}}); }
     void tick(duration later) {
         now += later;
         step(input::tick{});

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What is left of a daemon that broke an invariant: the dump of its last inputs, which `gracectl replay` plays
-// up to the step that did not return.
+// What is left of a daemon that broke an invariant: the dump of its last inputs, which `gracectl
+// replay` plays up to the step that did not return.
 //
 // No input breaks an invariant of the core, so this program brings one that can be broken: its own
-// check_invariants(), linked instead of the core's, for the engine that records and for gracectl alike.
+// check_invariants(), linked instead of the core's, for the engine that records and for gracectl
+// alike.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "grace/describe.hh"
 #include "grace/recording.hh"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The checks of invariants.cc find what they are for. No input leads there (the fuzzer of the machine looks
-// for one): a sound machine is broken by hand, by way of what recordings use to read one.
+// The checks of invariants.cc find what they are for. No input leads there (the fuzzer of the
+// machine looks for one): a sound machine is broken by hand, by way of what recordings use to read
+// one.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "core_bench.hh"
 #include "libgrace/src/archive.hh"

@@ -52,7 +52,8 @@ TEST_CASE("a machine by itself opens its gate when its heartbeat has come back")
     CHECK(b.machine.blocked_by().empty());
 }
 
-// Bad scenario: a peer that is mad echoes a heartbeat of next year, and the gate stays open for ever.
+// Bad scenario: a peer that is mad echoes a heartbeat of next year, and the gate stays open for
+// ever.
 TEST_CASE("an echo of what was never sent makes no permit") {
     machine_test b;
     b.boot_with({2});
@@ -143,7 +144,8 @@ TEST_CASE("a kernel that is gone reclaims for nobody; when it is back all of it 
     CHECK(b.reclaim("vs1") == reclaim_state::on);
 }
 
-TEST_CASE("dlm_controld's members count where they were asked for; without its group nothing is lost") {
+TEST_CASE(
+    "dlm_controld's members count where they were asked for; without its group nothing is lost") {
     machine_test b;
     b.boot_with({2});
     b.echo(2);
@@ -179,7 +181,8 @@ TEST_CASE("a member that has left the DLM: a START for what it hosts, and for no
 
 // --- locks ---
 
-TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a cancelled request is made again") {
+TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a cancelled request is "
+          "made again") {
     machine_test b;
     b.boot_with({2, 3});
     b.host("vs1", {});
@@ -219,7 +222,8 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     CHECK(c.machine.locks().alive);
 }
 
-TEST_CASE("a value block that is older than the state, or heard of without a state, changes nothing") {
+TEST_CASE(
+    "a value block that is older than the state, or heard of without a state, changes nothing") {
     machine_test b;
     const auto value = [](std::uint64_t c) {
         return wire::encode_lock_value({epoch{c}, epoch{}, epoch{}});
@@ -236,8 +240,8 @@ TEST_CASE("a value block that is older than the state, or heard of without a sta
 
 // --- the stream ---
 
-// Bad scenario: a damaged snapshot made it ask again, and a good one for its first HELLO came meanwhile: everyone
-// counts it as a node without state from the second HELLO on.
+// Bad scenario: a damaged snapshot made it ask again, and a good one for its first HELLO came
+// meanwhile: everyone counts it as a node without state from the second HELLO on.
 TEST_CASE("a HELLO that is delivered to a node with a state takes the state away") {
     machine_test b(bench::numbered(2));
     b.group({node_id{1}, node_id{2}}, {node_id{2}});
@@ -245,10 +249,10 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     b.quorum({1, 2}, 2);
     b.deliver(); // HELLO 1
     const auto snapshot = [&](std::uint64_t hello, bytes data) {
-        b.step(input::deliver{node_id{1}, wire::encode({{incarnation{1}, 1},
-                                                        incarnation{1},
-                                                        msg::snapshot{node_id{2}, hello, 0, 1,
-                                                                      std::move(data)}})});
+        b.step(input::deliver{
+            node_id{1}, wire::encode({{incarnation{1}, 1},
+                                      incarnation{1},
+                                      msg::snapshot{node_id{2}, hello, 0, 1, std::move(data)}})});
     };
     snapshot(1, {1, 2, 3, 4, 5});
     CHECK(b.sent<msg::hello>().size() == 2);
@@ -308,15 +312,16 @@ TEST_CASE("founding: only by a majority, or by all who live, and only when all h
     b.settle();
     // A founding by node 3, that has not said HELLO here, is none.
     const bytes all = wire::encode_state({});
-    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2},
-                                                    msg::snapshot{{}, 1, 0, 1, all}})});
+    b.step(input::deliver{node_id{2},
+                          wire::encode({{}, incarnation{2}, msg::snapshot{{}, 1, 0, 1, all}})});
     CHECK_FALSE(b.machine.synced());
     b.hello(3);
     b.settle();
     CHECK(b.machine.synced());
 }
 
-TEST_CASE("records: what was on its way when the membership changed is sent again, and answered once") {
+TEST_CASE(
+    "records: what was on its way when the membership changed is sent again, and answered once") {
     machine_test b;
     b.boot_with({2});
     b.host("vs1", {"alice"});
@@ -441,7 +446,8 @@ TEST_CASE("GraceStart: who has reclaimed already is not asked again; one without
     CHECK(c.told("no client may reclaim"));
 }
 
-TEST_CASE("an nfsd by hand for a server that another node hosts: void, and nobody may reclaim here") {
+TEST_CASE(
+    "an nfsd by hand for a server that another node hosts: void, and nobody may reclaim here") {
     machine_test b;
     b.boot_with({2});
     b.from(2, msg::start{"vs2", true});
@@ -461,7 +467,8 @@ TEST_CASE("an nfsd by hand for a server that another node hosts: void, and nobod
     CHECK(b.sent<msg::start>().size() == 1); // said once
 }
 
-TEST_CASE("an nfsd that ends: nothing is owed for a server that is unknown, elsewhere, or STARTed since") {
+TEST_CASE("an nfsd that ends: nothing is owed for a server that is unknown, elsewhere, or STARTed "
+          "since") {
     machine_test b;
     b.boot_with({2});
     b.settle();
@@ -547,7 +554,8 @@ TEST_CASE("start: all servers with records; what NEEDs already keeps its START")
     CHECK(b.server("vs2").start == before);
 }
 
-TEST_CASE("lift: one server of two, and the grace goes on; while it is being lifted there is nothing to lift") {
+TEST_CASE("lift: one server of two, and the grace goes on; while it is being lifted there is "
+          "nothing to lift") {
     machine_test b;
     b.open();
     b.host("vs1", {"alice"});

@@ -160,8 +160,9 @@ TEST_CASE("a recording that is whole, and holds what this version cannot read") 
     body[4] = 99;
     CHECK(std::string(sealed(body).fault).find("another format") != std::string::npos);
     recording_parts p{"test", "asked", 0, 0, 0, bytes{1, 2, 3}, 0, {}};
-    CHECK(std::string(decode_recording(encode_recording(p)).fault)
-              .find("its start cannot be read") == 0);
+    CHECK(
+        std::string(decode_recording(encode_recording(p)).fault).find("its start cannot be read") ==
+        0);
     CHECK(decode_recording(bytes(max_recording + 1)).fault ==
           std::string("longer than any recording"));
 }
@@ -210,7 +211,7 @@ TEST_CASE("whether a checkpoint fits is known without writing it") {
     REQUIRE(d.found);
     const fsm end = replay(*d.found); // two clients on record
     CHECK(checkpoint_fits(end, 1 << 20));
-    CHECK_FALSE(checkpoint_fits(end, 100)); // by their number
+    CHECK_FALSE(checkpoint_fits(end, 100));        // by their number
     CHECK_FALSE(checkpoint_fits(end, 2 * 64 + 2)); // by their names
 }
 

@@ -63,7 +63,8 @@ TEST_CASE("a snapshot of a state that no member could have is refused") {
 }
 
 // Such a snapshot would end each daemon that adopts it, after every restart anew.
-TEST_CASE("a snapshot is refused that breaks an invariant, or whose numbers are about to run over") {
+TEST_CASE(
+    "a snapshot is refused that breaks an invariant, or whose numbers are about to run over") {
     const auto good = [](const state& s) {
         return wire::decode_state(wire::encode_state(s)).has_value();
     };
