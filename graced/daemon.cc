@@ -97,18 +97,21 @@ std::optional<fatal> daemon::make_group(parameters& p) {
     const auto token = std::chrono::milliseconds(f.token_ms);
     const auto ttl = config_.permit.ttl.value_or(token * 8 / 10);
     const auto beat = config_.permit.heartbeat.value_or(ttl / 6);
-    if (ttl >= token)
+    if (ttl > token * 9 / 10)
         return fatal{exit_code::config,
                      "permit.ttl is " + std::to_string(ttl.count()) +
                          " ms, but corosync's running token timeout is " +
                          std::to_string(token.count()) +
                          " ms: a gate could still be open when the others have dropped this node. "
-                         "Lower permit.ttl (or leave it at auto), or raise totem.token"};
+                         "Lower permit.ttl to 90 % of it at most (or leave it at auto), or raise "
+                         "totem.token"};
     if (beat * 2 > ttl)
         return fatal{exit_code::config, "permit.heartbeat is " + std::to_string(beat.count()) +
                                             " ms, more than half of the permit's " +
                                             std::to_string(ttl.count()) +
                                             " ms: gates would close whenever a message is late"};
+    spdlog::info("permit of {} ms, heartbeats every {} ms, under corosync's token timeout of {} ms",
+                 ttl.count(), beat.count(), token.count());
     p.permit_ttl = milliseconds(ttl.count());
     p.heartbeat_interval = milliseconds(beat.count());
     return {};

@@ -64,6 +64,15 @@ def test_several_errors_at_once(make):
     assert done.returncode == CONFIG and "lcoks" in done.stderr, done
 
 
+def test_permit_longer_than_token(make):
+    """A permit that could outlive the membership is refused, with corosync's own number beside it."""
+    _, node = alone(make)
+    node.write_config({"permit": {"ttl": 950}})
+    refuses(node, CONFIG, "950 ms", "1000 ms", "totem.token")
+    node.write_config({"permit": {"ttl": 900}})
+    node.start_graced()
+
+
 def node_binary(name):
     from harness import BIN
 

@@ -141,16 +141,36 @@ class VM:
         self.process.wait()
         self._off()
 
-    def pause(self):
-        """Stops the VM's time as a hypervisor's pause does; it does not notice."""
-        self.journal.log(f"{self.name}: paused")
-        os.kill(self.process.pid, signal.SIGSTOP)
-        self.paused = True
+    def pause(self, clock_runs=True):
+        """Stops the VM in the middle of whatever it does. Afterwards its clocks have jumped, or, as after a
+        hypervisor's own pause or a migration, have stood still meanwhile and it notices nothing."""
+        self.journal.log(f"{self.name}: paused, its clock {'runs on' if clock_runs else 'stands still'}")
+        if clock_runs:
+            os.kill(self.process.pid, signal.SIGSTOP)
+        else:
+            self._monitor("stop")
+        self.paused, self.clock_runs = True, clock_runs
 
     def resume(self):
         self.journal.log(f"{self.name}: resumed")
-        os.kill(self.process.pid, signal.SIGCONT)
+        if self.clock_runs:
+            os.kill(self.process.pid, signal.SIGCONT)
+        else:
+            self._monitor("cont")
         self.paused = False
+
+    def _monitor(self, command):
+        """One command of QEMU's machine protocol."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(10)
+            monitor.connect(str(self.boot_dir / "monitor"))
+            lines = monitor.makefile("rw")
+            lines.readline()  # the greeting
+            for name in ("qmp_capabilities", command):
+                lines.write(json.dumps({"execute": name}) + "\n")
+                lines.flush()
+                while "return" not in (answer := json.loads(lines.readline())):
+                    assert "error" not in answer, f"{self.name}: {name}: {answer}"
 
     def running(self):
         """QEMU exists (a paused VM runs; one whose kernel panicked does not)."""
@@ -284,6 +304,7 @@ class VM:
         command = [
             "qemu-system-x86_64", "-name", f"{self.net.netns}-{self.name}",
             *options.accelerator(), "-m", str(options.memory_mib), "-smp", "1",
+            "-qmp", f"unix:{self.boot_dir / 'monitor'},server=on,wait=off",
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-serial", f"file:{self.boot_dir / 'console.log'}",
             "-kernel", str(image.kernel_image(options.kernel)), "-initrd", str(image.initramfs(options.kernel)),

@@ -1,0 +1,160 @@
+"""The permit: whatever silences a node, its gate is closed by the kernel before the membership can have changed."""
+
+import re
+import time
+
+import _graced
+from harness.locker import Locker
+
+NODES = 3
+CLIENTS = 1
+CLUSTER = {"before_mount": _graced.before_mount}
+LIMIT_S = 1500
+
+TRACING = "/sys/kernel/tracing"
+CLOSED = r"lockd_shim_gate: state=closed"
+CONFCHG = r"A new membership"  # before any CPG client hears of it
+
+
+def watch(node):
+    """Each move of the gate goes to the log `gate`, with the kernel's own time."""
+    node.run(
+        f"mountpoint -q {TRACING} || mount -t tracefs tracefs {TRACING}; echo boot > {TRACING}/trace_clock; "
+        f"echo 1 > {TRACING}/events/lockd_shim/lockd_shim_gate/enable"
+    )
+    node.spawn(
+        f"exec sed -u -E 's/^.* +([0-9]+\\.[0-9]+): (lockd_shim_gate.*)$/[\\1] \\2/' {TRACING}/trace_pipe", log="gate"
+    )
+
+
+def when(cluster, node, log, pattern, since, timeout=60):
+    """The host's time of the first such line after `since`, and the line."""
+    return cluster.wait(lambda: cluster.logged(node, log, pattern, since=since), timeout, f"{pattern} in {node}'s {log}")[0]
+
+
+def margin(cluster, what, silenced, judge, since, reason="permit"):
+    """Seconds from the closing of `silenced`'s gate to the change of the membership on `judge`. Both are stamped
+    by the guests themselves; the clocks are known to a few milliseconds."""
+    changed, _ = when(cluster, judge, "corosync", CONFCHG, since)
+    closed, line = when(cluster, silenced, "gate", CLOSED, since)
+    assert f"reason={reason}" in line, f"{what}: {silenced}'s gate closed for another reason: {line}"
+    left = changed - closed
+    doubt = silenced.clock.uncertainty + judge.clock.uncertainty
+    cluster.step(
+        f"{what}: {silenced}'s gate closed {closed - since:.2f} s after it, membership changed on {judge} after "
+        f"{changed - since:.2f} s: {left:.2f} s to spare (clocks agree within {doubt * 1000:.0f} ms)"
+    )
+    assert left > doubt, f"{what}: the gate of {silenced} closed only {left:.3f} s before the membership changed"
+    return left
+
+
+def back(cluster, node):
+    """Fenced and booted again."""
+    cluster.fence.release()
+    cluster.fence.wait(node, timeout=120)
+    cluster.fence.history.clear()
+    cluster.join(node)
+    watch(node)
+    _graced.wait_normal(cluster, deadline=120)
+
+
+def run(cluster):
+    node1, node2, node3 = cluster.nodes
+    _graced.wait_normal(cluster)
+    token = int(node1.run("corosync-cmapctl -g runtime.config.totem.token").out.split()[-1])
+    ttl = int(re.findall(r"permit of (\d+) ms", node1.get("/run/log/graced.log"))[-1])
+    cluster.step(f"running token timeout {token} ms, permit {ttl} ms")
+    assert ttl < token
+    cluster.each(watch)
+
+    # graced stopped: nobody else's business, and its own gate closes.
+    epoch = _graced.status(node2)["current"]
+    probe = Locker(node1, "/srv/data/probe", "probe")
+    began = time.monotonic()
+    node1.graced.signal(19)
+    closed, line = when(cluster, node1, "gate", CLOSED, began)
+    assert "reason=permit" in line and closed - began < token / 1000, (closed - began, line)
+    assert not probe.try_lock(), "a lock was granted by a node whose graced is stopped"
+    members = cluster.members(node2)
+    node1.graced.signal(18)
+    _graced.wait_normal(cluster)
+    assert cluster.members(node2) == members and _graced.status(node2)["current"] == epoch
+    cluster.step(f"graced stopped: gate closed after {closed - began:.2f} s, membership and epoch as before; it goes on")
+    probe.close()
+
+    # Silent death: the survivors' gates, each against its own confchg.
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.kill()
+    for node in (node2, node3):
+        when(cluster, node, "corosync", CONFCHG, began)
+    back(cluster, node1)
+
+    # Cable out.
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.cut()
+    margin(cluster, "cable out", node1, node2, began)
+    node1.kill()
+    node1.restore()
+    back(cluster, node1)
+
+    # corosync stopped.
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.run("pkill -STOP -x corosync")
+    margin(cluster, "corosync stopped", node1, node2, began)
+    back(cluster, node1)
+
+    # Paused, its clock runs on: it wakes up behind its permit. No local lock gets through.
+    probe = Locker(node1, "/srv/data/probe", "probe")
+    assert probe.try_lock()
+    probe.unlock()
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.pause()
+    when(cluster, node2, "corosync", CONFCHG, began)
+    node1.resume()
+    assert not probe.try_lock(), "a node that was paused for longer than its permit granted a lock"
+    cluster.step(f"paused for {time.monotonic() - began:.1f} s, its clock running: no lock after it woke up")
+    back(cluster, node1)
+
+    # Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
+    # reclaim opens anywhere before it is proven.
+    client = cluster.clients[0]
+    _graced.serve(node1, "vs1")
+    _graced.mount(client, "vs1", "/mnt/a1")
+    held = Locker(client, "/mnt/a1/k", "A")
+    held.lock()
+    rival = Locker(node2, "/srv/data/k", "rival")
+    assert not rival.try_lock()
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.pause(clock_runs=False)
+    when(cluster, node2, "corosync", CONFCHG, began)
+    start = node2.spawn("graced-server start vs1", log="start-vs1")
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("phase") == "entering", 60, "the grace to begin")
+    node1.resume()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        now = _graced.status(node2)
+        assert now["phase"] == "entering" and now["gate"] == "closed", f"reclaim before node1 was fenced: {now}"
+        assert not rival.try_lock(), "the lock of a client that may still reclaim it was given away"
+        time.sleep(0.5)
+    cluster.fence.release()
+    cluster.fence.wait(node1)
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("phase") in ("reclaiming", "lifting"), 120, "reclaim to open")
+    assert start.wait(180) == 0, start.output()[-300:]
+    _graced.wait_normal(cluster, [node2, node3], deadline=_graced.GRACE_PERIOD * 4)
+    held.write("still here")
+    assert not rival.try_lock(), "the client lost its lock"
+    cluster.step("paused with its clock standing still: no reclaim before it was fenced, the client kept its lock")
+    cluster.fence.history.clear()
+    cluster.join(node1)
+    _graced.wait_normal(cluster)
+
+
+def cleanup(cluster):
+    cluster.fence.release()
+    cluster.clients[0].kill()  # booted anew: it would remember these servers
+    _graced.stop_servers(cluster)
