@@ -89,7 +89,7 @@ TEST_CASE("the dump of a broken invariant ends at the step that broke it") {
 
 TEST_CASE("gracectl replay shows it, and says where and why it stops") {
     const bytes dump = crash();
-    char file[] = "/tmp/core_crash_test.XXXXXX";
+    char file[] = "/tmp/recorder_crash_test.XXXXXX";
     const int fd = mkstemp(file);
     REQUIRE(fd >= 0);
     REQUIRE(write(fd, dump.data(), dump.size()) == static_cast<ssize_t>(dump.size()));
