@@ -66,6 +66,7 @@ void wait_tell(void)
 
 bool lockd_shim_queue(void)
 {
+	/* A hint: who is missed goes ahead of somebody who has just come. */
 	return waitqueue_active(&gate_wait);
 }
 EXPORT_SYMBOL_GPL(lockd_shim_queue);

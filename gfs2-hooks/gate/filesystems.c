@@ -26,6 +26,7 @@ static unsigned int n_ungated;
 
 static bool is_ungated(const struct super_block *sb)
 {
+	/* The list before its length; pairs with ungated_set(). */
 	unsigned int i, n = smp_load_acquire(&n_ungated);
 
 	for (i = 0; i < n; i++)
@@ -59,8 +60,11 @@ static int ungated_set(const char *text, const struct kernel_param *param)
 		}
 	}
 	/* In between more is gated than should be, never less. */
-	smp_store_release(&n_ungated, 0);
+	WRITE_ONCE(n_ungated, 0);
+	/* Nobody may see a new list with the old length. */
+	smp_wmb();
 	memcpy(ungated, wanted, n * sizeof(*ungated));
+	/* Pairs with is_ungated(). */
 	smp_store_release(&n_ungated, n);
 	return 0;
 }

@@ -214,6 +214,13 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
+	/*
+	 * 6.1's lockd asks for tests without any flag, and GFS2 says ENOLCK to
+	 * what is not FL_POSIX.
+	 */
+	if (IS_GETLK(cmd) && !fl->fl_flags)
+		fl->fl_flags = FL_POSIX;
+
 	if (!gate_gated(file))
 		ret = gate_original(hook, file, cmd, fl);
 	else if (always_passes(cmd, fl))

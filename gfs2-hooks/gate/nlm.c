@@ -149,8 +149,8 @@ static bool on_record(struct nlm_call *call)
 			lockd_shim_reclaim_host(call->net, nsm->sm_name)));
 }
 
-static int reclaim(struct gate_hook *hook, struct nlm_call *call,
-		   struct file *file, int cmd, struct file_lock *fl)
+static int reclaimed_lock(struct gate_hook *hook, struct nlm_call *call,
+			  struct file *file, int cmd, struct file_lock *fl)
 {
 	struct gate_request req;
 	unsigned long ticket;
@@ -200,7 +200,7 @@ int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 		return -ENOLCK;
 	}
 	if (call && call->reclaim)
-		return reclaim(hook, call, file, cmd, fl);
+		return reclaimed_lock(hook, call, file, cmd, fl);
 	return new_lock(hook, call, file, cmd, fl);
 }
 

@@ -99,8 +99,7 @@ static void notrace unlocks(unsigned long ip, unsigned long parent_ip,
 				       LOCKD_SHIM_CAUSE_LOCKD_STOP);
 }
 
-#define LISTEN(name, function_name, module_name, hook_bit, call)	\
-struct gate_hook name = {						\
+#define LISTEN(function_name, module_name, hook_bit, call) {		\
 	.function = function_name,					\
 	.module = module_name,						\
 	.bit = hook_bit,						\
@@ -110,13 +109,18 @@ struct gate_hook name = {						\
 	},								\
 }
 
-LISTEN(gate_hook_nfsd_start, "nfs4_state_start_net", "nfsd",
-       LOCKD_SHIM_HOOK_NFSD_START, nfsd_starts);
-LISTEN(gate_hook_nfsd_stop, "nfs4_state_shutdown_net", "nfsd",
-       LOCKD_SHIM_HOOK_NFSD_STOP, nfsd_stops);
-LISTEN(gate_hook_lockd_stop, "nlmsvc_invalidate_all", "lockd",
-       LOCKD_SHIM_HOOK_LOCKD_STOP, lockd_stops);
-LISTEN(gate_hook_unlock_ip, "nlmsvc_unlock_all_by_ip", "lockd",
-       LOCKD_SHIM_HOOK_UNLOCK_IP, unlocks);
-LISTEN(gate_hook_unlock_fs, "nlmsvc_unlock_all_by_sb", "lockd",
-       LOCKD_SHIM_HOOK_UNLOCK_FS, unlocks);
+struct gate_hook gate_hook_nfsd_start =
+	LISTEN("nfs4_state_start_net", "nfsd", LOCKD_SHIM_HOOK_NFSD_START,
+	       nfsd_starts);
+struct gate_hook gate_hook_nfsd_stop =
+	LISTEN("nfs4_state_shutdown_net", "nfsd", LOCKD_SHIM_HOOK_NFSD_STOP,
+	       nfsd_stops);
+struct gate_hook gate_hook_lockd_stop =
+	LISTEN("nlmsvc_invalidate_all", "lockd", LOCKD_SHIM_HOOK_LOCKD_STOP,
+	       lockd_stops);
+struct gate_hook gate_hook_unlock_ip =
+	LISTEN("nlmsvc_unlock_all_by_ip", "lockd", LOCKD_SHIM_HOOK_UNLOCK_IP,
+	       unlocks);
+struct gate_hook gate_hook_unlock_fs =
+	LISTEN("nlmsvc_unlock_all_by_sb", "lockd", LOCKD_SHIM_HOOK_UNLOCK_FS,
+	       unlocks);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-3-Clause) */
 /*
  * The generic netlink interface between graced and the kernel module
- * lockd_shim.  lockd_shim.yaml is the source of truth for the numbers; this
- * header says what they mean.
+ * lockd_shim.  lockd_shim.yaml is the source of truth for names and numbers;
+ * what they mean is said here.
  *
  * Family "lockd_shim", version 1.  It exists in the initial network namespace
  * only; every command, the two that only read included, needs CAP_NET_ADMIN

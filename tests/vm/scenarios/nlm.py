@@ -159,6 +159,8 @@ def dropped(cluster, shim, one, two):
         cluster.wait(lambda: "WAITING" in node1.run("dlm_tool plocks data").out, 10, "a local waiter in the DLM")
         before, stops = shim.status(), [each["stops"] for each in shim.namespaces().values()]
         node1.run(order)
+        if "lockd" in what:
+            two.command("test w 50 1", timeout=60)  # it looks for signals when a request has woken it
         cluster.wait(lambda: shim.status()["undone"] == before["undone"] + 1, 20, "the local waiter's grant to be undone")
         now = shim.status()
         assert now["state"] == "closed" and now["trips"] > before["trips"], now
@@ -184,6 +186,7 @@ def refused(cluster, shim, modules):
     node1.run("rmmod lockd_shim", check=False)
     v3 = Locker(cluster.clients[1], NFS_FILE, "v3-refused")
     watch = _gate.Shim(node1, _gate.build(cluster.session.options.kernel)[1], "watch")
+    watch.epoch = watch.status()["epoch"]
     watch.start()
     gate_nfs.end_grace(node1)
     result = v3.command("try w 0 0", timeout=60)
