@@ -37,6 +37,8 @@ def run(cluster):
         try:
             check(other, owner)
         except (AssertionError, Failed) as found:
+            if "umount" in str(found):
+                raise
             cluster.step(f"{mutant} is found: {' '.join(str(found).split())[:100]}")
         else:
             raise Failed(f"{mutant} was not found")
@@ -77,7 +79,9 @@ def reclaim(cluster, shim, other):
     client.spawn("df /mnt", log="poke")
     cluster.wait(lambda: shim.status()["deferred"] > before or seen.test() != "free", 60, "the reclaim to come")
     time.sleep(1)
-    assert seen.test() == "free", "a reclaim passed without permission"
+    result = seen.test()
+    seen.close()  # or node2 cannot unmount
+    assert result == "free", "a reclaim passed without permission"
 
 
 def stale_order(cluster, shim):
