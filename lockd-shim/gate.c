@@ -9,7 +9,6 @@
 #include <linux/export.h>
 #include <linux/module.h>
 #include <linux/random.h>
-#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
 
@@ -25,11 +24,18 @@ struct shim_gate gate = {
 
 struct shim_state shim;
 
-atomic_t shim_waiters = ATOMIC_INIT(0);
+#ifdef GRACED_MUTANTS
+bool mutant_no_permit;
+module_param(mutant_no_permit, bool, 0644);
+bool mutant_two_states;
+module_param(mutant_two_states, bool, 0644);
+bool mutant_any_trips;
+module_param(mutant_any_trips, bool, 0644);
+#endif
+
 atomic64_t shim_undone = ATOMIC64_INIT(0);
 atomic64_t shim_deferred = ATOMIC64_INIT(0);
 
-static DECLARE_WAIT_QUEUE_HEAD(gate_wait);
 static struct workqueue_struct *gate_wq;
 
 /* What the listeners were told last; under shim_mutex. */
@@ -59,33 +65,13 @@ unsigned long lockd_shim_gate(void)
 	/* Pairs with the lock of gate.lock, under which both change. */
 	smp_rmb();
 	ticket = READ_ONCE(gate.ticket);
-	if (ticket && ktime_get_boottime_ns() >= until)
+	if (ticket && ktime_get_boottime_ns() >= until && !mutant_no_permit)
 		ticket = 0;
 	/* Before a request: it starts after we have looked. */
 	smp_mb();
 	return ticket;
 }
 EXPORT_SYMBOL_GPL(lockd_shim_gate);
-
-int lockd_shim_wait(void)
-{
-	int waiters, ret;
-
-	waiters = atomic_inc_return(&shim_waiters);
-	trace_lockd_shim_wait(waiters);
-	ret = wait_event_killable(gate_wait, lockd_shim_gate());
-	waiters = atomic_dec_return(&shim_waiters);
-	trace_lockd_shim_wait(waiters);
-	return ret ? -EINTR : 0;
-}
-EXPORT_SYMBOL_GPL(lockd_shim_wait);
-
-void gate_wake(void)
-{
-	/* wq_has_sleeper() has the barrier against the waiter's own look. */
-	if (wq_has_sleeper(&gate_wait))
-		wake_up_all(&gate_wait);
-}
 
 void lockd_shim_count_undone(void)
 {
@@ -107,6 +93,12 @@ static void gate_work_fn(struct work_struct *work)
 }
 
 static DECLARE_WORK(gate_work, gate_work_fn);
+
+/* Any context. */
+void gate_settle_async(void)
+{
+	queue_work(gate_wq, &gate_work);
+}
 
 static bool gate_drop_ticket(enum lockd_shim_reason reason)
 {
@@ -179,8 +171,10 @@ void gate_settle(void)
 
 	grace_hold_all(!ticket);
 	if (ticket)
-		gate_wake();
+		wait_wake();
 
+	/* What the trip was about comes before it. */
+	grace_tell();
 	if (trips != told.trips)
 		shim_notify_trip(trips, cause);
 	if (ticket != told.ticket || shim.epoch != told.epoch)
@@ -191,6 +185,7 @@ void gate_settle(void)
 	told.ticket = ticket;
 	told.epoch = shim.epoch;
 	told.trips = trips;
+	wait_tell();
 }
 
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
@@ -205,7 +200,8 @@ int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 	shim.epoch = epoch;
 	grace_withdraw_others(epoch);
 	gate_settle();
-	return 0;
+	/* Closed, but does that hold anybody back? */
+	return gate_hooks_missing(extack);
 }
 
 /* The errors are in uapi/lockd_shim.h, in the order of the tests here. */
@@ -233,11 +229,12 @@ int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
 	}
 
 	raw_spin_lock_irqsave(&gate.lock, flags);
-	if (trips != gate.trips) {
+	if (trips != gate.trips && !mutant_any_trips) {
 		NL_SET_ERR_MSG(extack,
 			       "the order does not name the present trip count");
 		ret = -EAGAIN;
-	} else if (ktime_get_boottime_ns() >= gate.permit_until) {
+	} else if (ktime_get_boottime_ns() >= gate.permit_until &&
+		   !mutant_no_permit) {
 		NL_SET_ERR_MSG(extack, "the permit has run out");
 		ret = -ETIME;
 	} else if (!gate.ticket) {
@@ -372,6 +369,7 @@ void gate_detach(u32 portid)
 	mutex_lock(&shim_mutex);
 	if (shim.portid == portid) {
 		gate_shut(LOCKD_SHIM_REASON_SOCKET);
+		exempt_clear();
 		grace_withdraw_all();
 		gate_settle();
 		hooks_unpin();

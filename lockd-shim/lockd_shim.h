@@ -36,14 +36,31 @@ struct net;
 unsigned long lockd_shim_gate(void);
 
 /**
- * lockd_shim_wait - wait until the gate is open
+ * lockd_shim_wait - wait for one's turn at the open gate
+ * @again: it had its turn before, and lost what it got: it goes to the front
+ * @state: TASK_KILLABLE or TASK_INTERRUPTIBLE, as in the filesystem's own lock
+ *	operation
  *
- * May sleep; only a fatal signal ends it early, as in the lock operations of
- * the filesystem itself.  The caller must look at the gate again afterwards.
+ * First come, first served.  May sleep.  The caller must look at the gate again
+ * afterwards.
  *
- * Return: 0, or -EINTR.
+ * Return: 0, or -ERESTARTSYS.
  */
-int lockd_shim_wait(void);
+int lockd_shim_wait(bool again, unsigned int state);
+
+/**
+ * lockd_shim_queue - are there tasks that wait for their turn?
+ *
+ * Whoever is ready to wait goes behind them, even when the gate is open.
+ */
+bool lockd_shim_queue(void);
+
+/**
+ * lockd_shim_exempt - is this process an NFS server that keeps grace itself?
+ *
+ * Process context.
+ */
+bool lockd_shim_exempt(void);
 
 /**
  * lockd_shim_reclaim_begin - a reclaim wants to pass
@@ -71,6 +88,13 @@ bool lockd_shim_reclaim_valid(struct net *net, unsigned long ticket);
 void lockd_shim_reclaim_end(struct net *net);
 
 /**
+ * lockd_shim_reclaim_host - is this NSM host on record for the namespace?
+ * @net: network namespace of the server, in state RECLAIM
+ * @name: name or address of the host
+ */
+bool lockd_shim_reclaim_host(struct net *net, const char *name);
+
+/**
  * lockd_shim_trip - close the gate at once, from below
  * @cause: what happened
  *
@@ -79,6 +103,23 @@ void lockd_shim_reclaim_end(struct net *net);
  * NMI, so also an ftrace callback.
  */
 void lockd_shim_trip(enum lockd_shim_cause cause);
+
+/**
+ * lockd_shim_server_stop - locks of an NFS server are about to be dropped
+ * @net: its network namespace; NULL: any
+ * @cause: what happened
+ *
+ * lockd_shim_trip(), and the namespace's count of stops goes up before.
+ */
+void lockd_shim_server_stop(struct net *net, enum lockd_shim_cause cause);
+
+/**
+ * lockd_shim_server_start - nfsd starts in a network namespace
+ * @net: that
+ *
+ * Context as for lockd_shim_trip().
+ */
+void lockd_shim_server_start(struct net *net);
 
 /* Counters for the status. */
 void lockd_shim_count_undone(void);

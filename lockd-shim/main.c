@@ -37,6 +37,7 @@ err_grace:
 	grace_exit();
 err_gate:
 	permit_exit();
+	wait_exit();
 	gate_exit();
 	return ret;
 }
@@ -46,6 +47,7 @@ static void __exit shim_exit(void)
 {
 	shim_netlink_exit();
 	permit_exit();
+	wait_exit();
 	gate_exit();
 	grace_exit();
 }

@@ -63,7 +63,9 @@ static int put_status(struct sk_buff *skb)
 	    nla_put_u32(skb, LOCKD_SHIM_A_WAITERS,
 			atomic_read(&shim_waiters)) ||
 	    put_u64(skb, LOCKD_SHIM_A_UNDONE, atomic64_read(&shim_undone)) ||
-	    put_u64(skb, LOCKD_SHIM_A_DEFERRED, atomic64_read(&shim_deferred)))
+	    put_u64(skb, LOCKD_SHIM_A_DEFERRED,
+		    atomic64_read(&shim_deferred)) ||
+	    nla_put_u32(skb, LOCKD_SHIM_A_EXEMPTS, exempt_count()))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -72,7 +74,9 @@ static int put_net_id(struct sk_buff *skb, const struct shim_net_status *st)
 {
 	if (nla_put_u32(skb, LOCKD_SHIM_A_NETNS_INO, st->ino) ||
 	    put_u64(skb, LOCKD_SHIM_A_NETNS_COOKIE, st->cookie) ||
-	    nla_put_u32(skb, LOCKD_SHIM_A_STATE, st->state))
+	    nla_put_u32(skb, LOCKD_SHIM_A_STATE, st->state) ||
+	    nla_put_u8(skb, LOCKD_SHIM_A_NFSD_UP, st->nfsd_up) ||
+	    put_u64(skb, LOCKD_SHIM_A_STOPS, st->stops))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -83,7 +87,8 @@ static int put_net_status(struct sk_buff *skb, const struct shim_net_status *st)
 	    nla_put_u32(skb, LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT, st->in_flight) ||
 	    nla_put_u8(skb, LOCKD_SHIM_A_HELD, st->held) ||
 	    nla_put_u8(skb, LOCKD_SHIM_A_IN_GRACE, st->in_grace) ||
-	    nla_put_u8(skb, LOCKD_SHIM_A_OPENS_BLOCKED, st->opens_blocked))
+	    nla_put_u8(skb, LOCKD_SHIM_A_OPENS_BLOCKED, st->opens_blocked) ||
+	    nla_put_u32(skb, LOCKD_SHIM_A_HOSTS, st->hosts))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -168,6 +173,16 @@ void shim_notify_hooks(void)
 
 	if (skb)
 		event_send(skb, hdr, put_hooks(skb));
+}
+
+void shim_notify_wait(unsigned int waiters)
+{
+	void *hdr;
+	struct sk_buff *skb = event_new(LOCKD_SHIM_CMD_WAIT_NTF, &hdr);
+
+	if (skb)
+		event_send(skb, hdr,
+			   nla_put_u32(skb, LOCKD_SHIM_A_WAITERS, waiters));
 }
 
 /* Commands */
@@ -421,6 +436,52 @@ static int permit(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
+static int host_add(struct sk_buff *skb, struct genl_info *info)
+{
+	struct net *net;
+	u64 epoch;
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_NETNS_FD) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_HOST) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_EPOCH))
+		return -EINVAL;
+	epoch = nla_get_u64(info->attrs[LOCKD_SHIM_A_EPOCH]);
+	net = get_net_attr(info);
+	if (IS_ERR(net))
+		return PTR_ERR(net);
+	mutex_lock(&shim_mutex);
+	ret = check_attached(info);
+	if (!ret && epoch != shim.epoch) {
+		NL_SET_ERR_MSG(info->extack, "the order is for another epoch");
+		ret = -ESTALE;
+	}
+	if (!ret)
+		ret = grace_host_add(net,
+				     nla_data(info->attrs[LOCKD_SHIM_A_HOST]),
+				     info->extack);
+	mutex_unlock(&shim_mutex);
+	put_net(net);
+	return ret;
+}
+
+static int exempt_order(struct sk_buff *skb, struct genl_info *info)
+{
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_PID) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_EXEMPT))
+		return -EINVAL;
+	mutex_lock(&shim_mutex);
+	ret = check_attached(info);
+	if (!ret)
+		ret = exempt_set(nla_get_u32(info->attrs[LOCKD_SHIM_A_PID]),
+				 nla_get_u8(info->attrs[LOCKD_SHIM_A_EXEMPT]),
+				 info->extack);
+	mutex_unlock(&shim_mutex);
+	return ret;
+}
+
 /*
  * One policy for each command: what it does not list, the kernel refuses.
  */
@@ -447,6 +508,18 @@ static const struct nla_policy reclaim_set_policy[] = {
 
 static const struct nla_policy permit_set_policy[] = {
 	[LOCKD_SHIM_A_PERMIT_UNTIL] = { .type = NLA_U64 },
+};
+
+static const struct nla_policy host_add_policy[] = {
+	[LOCKD_SHIM_A_EPOCH] = { .type = NLA_U64 },
+	[LOCKD_SHIM_A_NETNS_FD] = { .type = NLA_U32 },
+	[LOCKD_SHIM_A_HOST] = { .type = NLA_NUL_STRING,
+				.len = LOCKD_SHIM_HOST_LEN - 1 },
+};
+
+static const struct nla_policy exempt_set_policy[] = {
+	[LOCKD_SHIM_A_PID] = { .type = NLA_U32 },
+	[LOCKD_SHIM_A_EXEMPT] = NLA_POLICY_MAX(NLA_U8, 1),
 };
 
 #define SHIM_POLICY(p)	.policy = (p), .maxattr = ARRAY_SIZE(p) - 1
@@ -487,6 +560,18 @@ static const struct genl_ops shim_ops[] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = permit,
 		SHIM_POLICY(permit_set_policy),
+	},
+	{
+		.cmd = LOCKD_SHIM_CMD_HOST_ADD,
+		.flags = GENL_ADMIN_PERM,
+		.doit = host_add,
+		SHIM_POLICY(host_add_policy),
+	},
+	{
+		.cmd = LOCKD_SHIM_CMD_EXEMPT_SET,
+		.flags = GENL_ADMIN_PERM,
+		.doit = exempt_order,
+		SHIM_POLICY(exempt_set_policy),
 	},
 };
 

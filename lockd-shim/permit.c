@@ -31,6 +31,8 @@ static enum hrtimer_restart permit_expired(struct hrtimer *timer)
 	if (until > now)
 		return HRTIMER_NORESTART;
 
+	if (mutant_no_permit)
+		return HRTIMER_NORESTART;
 	trace_lockd_shim_permit(until, now);
 	gate_shut_async(LOCKD_SHIM_REASON_PERMIT);
 	return HRTIMER_NORESTART;
@@ -89,7 +91,7 @@ int permit_set(u64 until, struct netlink_ext_ack *extack)
 	 * A locker may have looked at the very end of the old permit, after
 	 * our look at the clock, and gone to sleep.
 	 */
-	gate_wake();
+	wait_wake();
 	return 0;
 }
 

@@ -56,14 +56,13 @@ extern struct mutex shim_mutex;
 extern struct shim_gate gate;
 extern struct shim_state shim;
 
-extern atomic_t shim_waiters;
 extern atomic64_t shim_undone;
 extern atomic64_t shim_deferred;
 
 bool gate_shut(enum lockd_shim_reason reason);
 void gate_shut_async(enum lockd_shim_reason reason);
 void gate_settle(void);
-void gate_wake(void);
+void gate_settle_async(void);
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack);
 int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack);
 int gate_hooks_missing(struct netlink_ext_ack *extack);
@@ -71,6 +70,20 @@ int gate_attach(u32 portid, struct netlink_ext_ack *extack);
 void gate_detach(u32 portid);
 int gate_init(void);
 void gate_exit(void);
+
+/* wait.c */
+
+extern atomic_t shim_waiters;
+
+void wait_wake(void);
+void wait_tell(void);
+void wait_exit(void);
+
+/* exempt.c */
+
+int exempt_set(u32 nr, bool exempt, struct netlink_ext_ack *extack);
+void exempt_clear(void);
+unsigned int exempt_count(void);
 
 /* permit.c */
 
@@ -88,6 +101,9 @@ struct shim_net_status {
 	bool held;
 	bool in_grace;
 	bool opens_blocked;
+	bool nfsd_up;
+	u64 stops;
+	unsigned int hosts;
 };
 
 void grace_hold_all(bool hold);
@@ -95,6 +111,9 @@ void grace_withdraw_others(u64 epoch);
 void grace_withdraw_all(void);
 unsigned int grace_reclaiming(void);
 void grace_reclaim_set(struct net *net, bool reclaim, u64 epoch);
+int grace_host_add(struct net *net, const char *name,
+		   struct netlink_ext_ack *extack);
+void grace_tell(void);
 void grace_net_status(struct net *net, struct shim_net_status *st);
 bool grace_nth_status(unsigned long n, unsigned long *generation,
 		      struct shim_net_status *st);
@@ -108,7 +127,21 @@ void shim_notify_gate(enum lockd_shim_state state,
 		      enum lockd_shim_reason reason, u64 epoch, u64 trips);
 void shim_notify_net(const struct shim_net_status *st, bool up);
 void shim_notify_hooks(void);
+void shim_notify_wait(unsigned int waiters);
 int shim_netlink_init(void);
 void shim_netlink_exit(void);
+
+/*
+ * Faults for the tests to find; built with GRACED_MUTANTS=1 only.
+ */
+#ifdef GRACED_MUTANTS
+extern bool mutant_no_permit;
+extern bool mutant_two_states;
+extern bool mutant_any_trips;
+#else
+#define mutant_no_permit	false
+#define mutant_two_states	false
+#define mutant_any_trips	false
+#endif
 
 #endif /* _SHIM_H */

@@ -23,4 +23,17 @@
 	ftrace_instruction_pointer_set(fregs, ip)
 #endif
 
+#include <linux/sched.h>
+#include <linux/version.h>
+
+/*
+ * How F_SETLKW sleeps in dlm: only a fatal signal ends it, since 6.6 any
+ * ("fs: dlm: allow to F_SETLKW getting interrupted").  No probe can tell.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define GATE_SETLKW_STATE	TASK_INTERRUPTIBLE
+#else
+#define GATE_SETLKW_STATE	TASK_KILLABLE
+#endif
+
 #endif /* _GATE_COMPAT_H */

@@ -9,7 +9,7 @@
  *	flock, local	like F_SETLK(W)		like F_SETLK(W)
  *	NFSv4, new	-ETIMEDOUT		granted: undone, -ETIMEDOUT
  *	NFSv4, reclaim	its namespace in state RECLAIM, or -ETIMEDOUT
- *	NLM		-ENOLCK at any time (parameter nlm)
+ *	NLM		see nlm.c
  *
  * nfsd turns -ETIMEDOUT into NFS4ERR_DELAY: the client tries again later.  With
  * -EAGAIN it would say NFS4ERR_DENIED, and the program on the client would be
@@ -34,8 +34,6 @@
 #include "gate.h"
 #include "gate_trace.h"
 
-bool gate_nlm_allow;
-
 #ifdef GRACED_MUTANTS
 bool mutant_no_recheck;
 module_param(mutant_no_recheck, bool, 0644);
@@ -45,9 +43,17 @@ bool mutant_no_restore;
 module_param(mutant_no_restore, bool, 0644);
 #endif
 
-static bool still_open(unsigned long ticket)
+bool gate_still_open(unsigned long ticket)
 {
 	return mutant_no_recheck || lockd_shim_gate() == ticket;
+}
+
+/* To the filesystem; an NLM lock in its own way. */
+int gate_pass(struct gate_hook *hook, struct file *file, int cmd,
+	      struct file_lock *fl)
+{
+	return gate_is_nlm(fl) ? gate_nlm_original(hook, file, cmd, fl) :
+				 gate_original(hook, file, cmd, fl);
 }
 
 /* Unlocks, tests and cancellations. */
@@ -65,20 +71,26 @@ typedef int (*undo_fn)(struct gate_hook *hook, struct file *file,
 static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
 		      struct file_lock *fl, remember_fn remember, undo_fn undo)
 {
+	bool waited = false;
 	struct gate_request req;
 	unsigned long ticket;
 	int ret;
 
 	for (;;) {
 		ticket = lockd_shim_gate();
-		if (!ticket) {
+		if (!ticket || (!waited && IS_SETLKW(cmd) &&
+				lockd_shim_queue())) {
+			/* Its requests are kept back by its own grace. */
+			if (lockd_shim_exempt())
+				return gate_original(hook, file, cmd, fl);
 			trace_gfs2_gate_refuse(file, cmd, fl,
 					       IS_SETLKW(cmd) ? 0 : -EAGAIN);
 			if (!IS_SETLKW(cmd))
 				return -EAGAIN;
-			ret = lockd_shim_wait();
+			ret = lockd_shim_wait(waited, GATE_SETLKW_STATE);
 			if (ret)
 				return ret;
+			waited = true;
 			continue;
 		}
 
@@ -86,7 +98,8 @@ static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
 		if (ret)
 			return ret;
 		ret = gate_original(hook, file, cmd, fl);
-		if (ret || still_open(ticket) || gate_nothing_new(&req)) {
+		if (ret || gate_still_open(ticket) || gate_nothing_new(&req) ||
+		    lockd_shim_exempt()) {
 			gate_forget(&req);
 			return ret;
 		}
@@ -96,6 +109,7 @@ static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
 		if (!IS_SETLKW(cmd))
 			return -EAGAIN;
 		/* Once more, and wait if the gate is still closed. */
+		waited = true;
 	}
 }
 
@@ -120,7 +134,7 @@ static int nfs_new_lock(struct gate_hook *hook, struct file *file, int cmd,
 	if (ret)
 		return ret;
 	ret = gate_original(hook, file, cmd, fl);
-	if (!ret && !still_open(ticket) && !gate_nothing_new(&req)) {
+	if (!ret && !gate_still_open(ticket) && !gate_nothing_new(&req)) {
 		gate_undo(hook, file, fl, &req);
 		gate_restore_request(fl, &req);
 		ret = deferred(file, cmd, fl);
@@ -189,28 +203,6 @@ out:
 }
 
 /*
- * To 6.1's dlm, the owner of an NLM lock is lockd's pid, the same for all
- * clients: two of them can hold one lock at once, and an unlock by one takes
- * the other's away.  Nor could a grant be looked at again: it comes later, by
- * lm_grant().
- */
-static int nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
-		    struct file_lock *fl)
-{
-	if (gate_nlm_allow) {
-		if (!lockd_shim_gate()) {
-			trace_gfs2_gate_refuse(file, cmd, fl, -EAGAIN);
-			return -EAGAIN;
-		}
-		return gate_original(hook, file, cmd, fl);
-	}
-	trace_gfs2_gate_refuse(file, cmd, fl, -ENOLCK);
-	pr_warn_ratelimited("gfs2_gate: NFSv3 lock on %s refused: to GFS2 all NFSv3 clients of a node are one lock owner, so their locks would not exclude each other; mount with vers=4 (to allow it all the same: parameter nlm=allow)\n",
-			    file_inode(file)->i_sb->s_id);
-	return -ENOLCK;
-}
-
-/*
  * The replacements.  gate_redirect() took the reference that they put.  No
  * memory is sought in filesystems meanwhile: one of them may be this GFS2,
  * frozen, and an undo must not wait for that.
@@ -222,12 +214,21 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
-	if (always_passes(cmd, fl))
+	/*
+	 * 6.1's lockd asks for tests without any flag, and GFS2 says ENOLCK to
+	 * what is not FL_POSIX.
+	 */
+	if (IS_GETLK(cmd) && !fl->fl_flags)
+		fl->fl_flags = FL_POSIX;
+
+	if (!gate_gated(file))
 		ret = gate_original(hook, file, cmd, fl);
+	else if (always_passes(cmd, fl))
+		ret = gate_pass(hook, file, cmd, fl);
 	else if (!fl->fl_lmops)
 		ret = local_gate(hook, file, cmd, fl, gate_remember, gate_undo);
-	else if (fl->fl_lmops->lm_grant)	/* as dlm tells them apart */
-		ret = nlm_lock(hook, file, cmd, fl);
+	else if (gate_is_nlm(fl))
+		ret = gate_nlm_lock(hook, file, cmd, fl);
 	else if (fl->fl_flags & FL_RECLAIM)
 		ret = nfs_reclaim(hook, file, cmd, fl);
 	else
@@ -243,7 +244,7 @@ static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
 	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
-	if (always_passes(cmd, fl))
+	if (always_passes(cmd, fl) || !gate_gated(file))
 		ret = gate_original(hook, file, cmd, fl);
 	else
 		ret = local_gate(hook, file, cmd, fl, gate_remember_flock,
@@ -251,12 +252,6 @@ static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
 	memalloc_nofs_restore(nofs);
 	module_put(THIS_MODULE);
 	return ret;
-}
-
-#define GATE_REDIRECT_OPS {					\
-	.func = gate_redirect,					\
-	.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY |	\
-		 FTRACE_OPS_FL_PERMANENT,			\
 }
 
 struct gate_hook gate_hook_lock = {

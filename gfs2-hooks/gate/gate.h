@@ -20,8 +20,8 @@ struct gate_hook {
 	const char *module;
 	u32 bit;			/* LOCKD_SHIM_HOOK_* */
 	struct ftrace_ops ops;
-	gate_lock_fn replacement;	/* NULL: only listen */
-	gate_lock_fn original;		/* its true entry, known when called */
+	void *replacement;		/* NULL: only listen */
+	unsigned long original;		/* its true entry, known when called */
 	bool wanted;			/* its module is loaded */
 	bool active;
 	int error;			/* why it is wanted and not active */
@@ -31,6 +31,8 @@ void gate_redirect(unsigned long ip, unsigned long parent_ip,
 		   struct ftrace_ops *ops, struct ftrace_regs *fregs);
 int gate_original(struct gate_hook *hook, struct file *file, int cmd,
 		  struct file_lock *fl);
+int gate_pass(struct gate_hook *hook, struct file *file, int cmd,
+	      struct file_lock *fl);
 int gate_hook_set(struct gate_hook *hook);
 void gate_hook_remove(struct gate_hook *hook);
 void gate_hook_free(struct gate_hook *hook);
@@ -39,11 +41,41 @@ void gate_hook_free(struct gate_hook *hook);
 
 extern struct gate_hook gate_hook_lock;
 extern struct gate_hook gate_hook_flock;
-extern bool gate_nlm_allow;
+
+bool gate_still_open(unsigned long ticket);
+
+#define GATE_REDIRECT_OPS {					\
+	.func = gate_redirect,					\
+	.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY |	\
+		 FTRACE_OPS_FL_PERMANENT,			\
+}
+
+/* nlm.c: locks of NFSv3 clients, and the replacement of nlmsvc_lock() */
+
+extern struct gate_hook gate_hook_nlmsvc_lock;
+extern bool gate_nlm_refuse;
+
+bool gate_is_nlm(const struct file_lock *fl);
+int gate_nlm_original(struct gate_hook *hook, struct file *file, int cmd,
+		      struct file_lock *fl);
+int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
+		  struct file_lock *fl);
+
+/* filesystems.c: which filesystems are gated */
+
+extern const struct kernel_param_ops gate_ungated_ops;
+extern const struct kernel_param_ops gate_filesystems_ops;
+
+bool gate_gated(struct file *file);
 
 /* tripwire.c */
 
 extern struct gate_hook gate_hook_ls_stop;
+extern struct gate_hook gate_hook_nfsd_start;
+extern struct gate_hook gate_hook_nfsd_stop;
+extern struct gate_hook gate_hook_lockd_stop;
+extern struct gate_hook gate_hook_unlock_ip;
+extern struct gate_hook gate_hook_unlock_fs;
 
 /* undo.c: what an owner held before, and how to give it back */
 

@@ -56,7 +56,7 @@ void notrace gate_redirect(unsigned long ip, unsigned long parent_ip,
 		return;
 	if (!try_module_get(THIS_MODULE))
 		return;
-	WRITE_ONCE(hook->original, (gate_lock_fn)true_entry(ip));
+	WRITE_ONCE(hook->original, true_entry(ip));
 	ftrace_regs_set_instruction_pointer(fregs,
 					    (unsigned long)hook->replacement);
 }
@@ -64,7 +64,9 @@ void notrace gate_redirect(unsigned long ip, unsigned long parent_ip,
 noinline notrace int gate_original(struct gate_hook *hook, struct file *file,
 				   int cmd, struct file_lock *fl)
 {
-	return READ_ONCE(hook->original)(file, cmd, fl);
+	gate_lock_fn original = (gate_lock_fn)READ_ONCE(hook->original);
+
+	return original(file, cmd, fl);
 }
 
 int gate_hook_set(struct gate_hook *hook)

@@ -2,7 +2,7 @@
 /*
  * gfs2_gate: puts lockd_shim's gate in front of GFS2's locks.
  *
- * gfs2 and dlm may be loaded before us or after, and unloaded at any time.  A
+ * gfs2, dlm, nfsd and lockd may be loaded before us or after, and unloaded at any time.  A
  * module notifier sets the hooks before the module's own init runs, so before
  * there can be a mount, and removes them after its exit.
  */
@@ -22,12 +22,24 @@ static bool flock = true;
 module_param(flock, bool, 0444);
 MODULE_PARM_DESC(flock, "gate flock(2) too (default: on)");
 
-static char *nlm = "refuse";
+static char *nlm = "allow";
 module_param(nlm, charp, 0444);
-MODULE_PARM_DESC(nlm, "NFSv3 locks on GFS2: refuse (default), or allow");
+MODULE_PARM_DESC(nlm, "NFSv3 locks on gated filesystems: allow (default), or refuse");
 
+module_param_cb(ungated, &gate_ungated_ops, NULL, 0644);
+MODULE_PARM_DESC(ungated, "UUIDs of GFS2 filesystems whose locks are not gated");
+module_param_cb(filesystems, &gate_filesystems_ops, NULL, 0444);
+MODULE_PARM_DESC(filesystems, "mounted GFS2: device, number, UUID, and gated, ungated or private (localflocks)");
+
+/* Tripwires first: no lock is served before them. */
 static struct gate_hook *const hooks[] = {
 	&gate_hook_ls_stop,
+	&gate_hook_nfsd_start,
+	&gate_hook_nfsd_stop,
+	&gate_hook_lockd_stop,
+	&gate_hook_unlock_ip,
+	&gate_hook_unlock_fs,
+	&gate_hook_nlmsvc_lock,
 	&gate_hook_lock,
 	&gate_hook_flock,
 };
@@ -137,11 +149,10 @@ static int __init gate_init(void)
 {
 	int i, ret;
 
-	if (!strcmp(nlm, "allow")) {
-		gate_nlm_allow = true;
-		pr_warn("gfs2_gate: NFSv3 locks on GFS2 are allowed: they are neither safe among clients on this kernel, nor held back in all cases by the gate\n");
-	} else if (strcmp(nlm, "refuse")) {
-		pr_err("gfs2_gate: nlm is refuse or allow, not \"%s\"\n", nlm);
+	if (!strcmp(nlm, "refuse")) {
+		gate_nlm_refuse = true;
+	} else if (strcmp(nlm, "allow")) {
+		pr_err("gfs2_gate: nlm is allow or refuse, not \"%s\"\n", nlm);
 		return -EINVAL;
 	}
 

@@ -163,7 +163,7 @@ static int set_range(struct gate_hook *hook, struct file *file,
 	set->fl_type = type;
 	set->fl_start = start;
 	set->fl_end = end;
-	ret = gate_original(hook, file, F_SETLK, set);
+	ret = gate_pass(hook, file, F_SETLK, set);
 	locks_free_lock(set);
 	return ret;
 }

@@ -27,14 +27,14 @@ struct policy {
                 of[a].type = type;
         };
         set(NLA_U8, {LOCKD_SHIM_A_ATTACHED, LOCKD_SHIM_A_NETNS_UP, LOCKD_SHIM_A_HELD,
-                     LOCKD_SHIM_A_IN_GRACE, LOCKD_SHIM_A_OPENS_BLOCKED});
+                     LOCKD_SHIM_A_IN_GRACE, LOCKD_SHIM_A_OPENS_BLOCKED, LOCKD_SHIM_A_NFSD_UP});
         set(NLA_U32, {LOCKD_SHIM_A_VERSION, LOCKD_SHIM_A_STATE, LOCKD_SHIM_A_HOOKS,
                       LOCKD_SHIM_A_HOOKS_WANTED, LOCKD_SHIM_A_WAITERS, LOCKD_SHIM_A_REASON,
                       LOCKD_SHIM_A_CAUSE, LOCKD_SHIM_A_NETNS_FD, LOCKD_SHIM_A_NETNS_INO,
                       LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT});
         set(NLA_U64, {LOCKD_SHIM_A_EPOCH, LOCKD_SHIM_A_TRIPS, LOCKD_SHIM_A_PERMIT_UNTIL,
                       LOCKD_SHIM_A_INSTANCE, LOCKD_SHIM_A_NETNS_COOKIE, LOCKD_SHIM_A_UNDONE,
-                      LOCKD_SHIM_A_DEFERRED});
+                      LOCKD_SHIM_A_DEFERRED, LOCKD_SHIM_A_STOPS});
         // NUL or not: text() does not rely on it.
         set(NLA_UNSPEC, {LOCKD_SHIM_A_HOOK_ERROR, LOCKD_SHIM_A_MODULE_VERSION});
     }
@@ -86,6 +86,8 @@ network_namespace namespace_of(const attributes& a) {
     n.held = u8(a, LOCKD_SHIM_A_HELD) != 0;
     n.in_grace = u8(a, LOCKD_SHIM_A_IN_GRACE) != 0;
     n.opens_blocked = u8(a, LOCKD_SHIM_A_OPENS_BLOCKED) != 0;
+    n.nfsd_up = u8(a, LOCKD_SHIM_A_NFSD_UP) != 0;
+    n.stops = u64(a, LOCKD_SHIM_A_STOPS);
     return n;
 }
 
@@ -316,6 +318,12 @@ std::string hook_names(std::uint32_t hooks) {
     add(LOCKD_SHIM_HOOK_GFS2_LOCK, "gfs2_lock");
     add(LOCKD_SHIM_HOOK_GFS2_FLOCK, "gfs2_flock");
     add(LOCKD_SHIM_HOOK_DLM_LS_STOP, "dlm_ls_stop");
+    add(LOCKD_SHIM_HOOK_NFSD_START, "nfs4_state_start_net");
+    add(LOCKD_SHIM_HOOK_NFSD_STOP, "nfs4_state_shutdown_net");
+    add(LOCKD_SHIM_HOOK_LOCKD_LOCK, "nlmsvc_lock");
+    add(LOCKD_SHIM_HOOK_LOCKD_STOP, "nlmsvc_invalidate_all");
+    add(LOCKD_SHIM_HOOK_UNLOCK_IP, "nlmsvc_unlock_all_by_ip");
+    add(LOCKD_SHIM_HOOK_UNLOCK_FS, "nlmsvc_unlock_all_by_sb");
     return names.empty() ? "none" : names;
 }
 

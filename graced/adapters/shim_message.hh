@@ -40,6 +40,8 @@ struct network_namespace {
     bool held = false;     // our lock_manager is on its grace list
     bool in_grace = false; // the kernel says so, for whatever reason
     bool opens_blocked = false;
+    bool nfsd_up = false;    // started, and not shut down, since gfs2_gate was loaded
+    std::uint64_t stops = 0; // how often locks of its server were dropped
 };
 
 // What the module, or the netlink layer for it, says.

@@ -290,6 +290,8 @@ void shim_netlink::handle(const shim::item& i) {
     } else if (const auto* done = std::get_if<shim::dump_done>(&i)) {
         under_way_.erase(done->seq);
         if (done->seq == dump_seq_) {
+            for (const auto& each : dump_)
+                note_server(each);
             status_.namespaces = std::move(dump_);
             dump_.clear();
             dump_seq_ = 0;
@@ -310,7 +312,11 @@ void shim_netlink::handle(const shim::item& i) {
         if (gate->state == LOCKD_SHIM_STATE_CLOSED && gate->reason != LOCKD_SHIM_REASON_ORDER &&
             gate->reason != LOCKD_SHIM_REASON_ATTACH && gate->reason != LOCKD_SHIM_REASON_TRIP)
             note_closed();
-    } else if (std::holds_alternative<shim::namespace_event>(i)) {
+    } else if (const auto* change = std::get_if<shim::namespace_event>(&i)) {
+        if (change->up)
+            note_server(change->ns);
+        else
+            stops_.erase(change->ns.cookie);
         refresh_soon();
     } else if (const auto* hooks = std::get_if<shim::hooks_event>(&i)) {
         status_.last.hooks = hooks->hooks;
@@ -393,6 +399,31 @@ void shim_netlink::note_trips(std::uint64_t trips) {
     open_ = false;
     if (status_.attached)
         sink_(input::kernel_tripped{trips});
+}
+
+// Problem scenario: somebody stops nfsd by hand. The kernel closes the gate before the first lock is
+// dropped, and counts a trip; the dropping takes its time. If all that we made of it were the trip,
+// the barrier could be back and the gate open again before the last lock is gone. This is told
+// before the trip is, so the server's START goes out before the barrier.
+void shim_netlink::note_server(const shim::network_namespace& ns) {
+    const auto [it, first] = stops_.try_emplace(ns.cookie, ns.stops);
+    const bool stopped = it->second != ns.stops || (first && ns.stops != 0);
+    it->second = ns.stops;
+    if (!stopped)
+        return;
+    for (const auto& [server, at] : places_) {
+        struct stat st {};
+        if (stat(at.netns.c_str(), &st) != 0 || st.st_ino != ns.inode)
+            continue;
+        if (ns.nfsd_up) {
+            spdlog::error("server {}: its NFSv3 locks were released by hand; clients that held "
+                          "them are not given a grace period for that",
+                          server);
+            continue;
+        }
+        spdlog::info("server {}: the kernel says that its nfsd is being stopped", server);
+        sink_(input::instance_known{server, false, {}});
+    }
 }
 
 void shim_netlink::note_closed() {

@@ -110,6 +110,7 @@ private:
     std::string why_not_attached(const shim::ack&) const;
     void note_status(const shim::status&);
     void note_trips(std::uint64_t trips);
+    void note_server(const shim::network_namespace&);
     void note_closed();
     void refresh();
     std::uint32_t next_seq();
@@ -130,6 +131,7 @@ private:
     bool open_ = false; // as far as we know
     std::map<std::uint32_t, request> under_way_;
     std::map<std::string, place> places_;
+    std::map<std::uint64_t, std::uint64_t> stops_; // of each network namespace (cookie), as told last
     // Servers that may reclaim, or for which it was asked: an open file of the namespace each,
     // because the path may lead to another one later.
     std::map<std::string, int> reclaiming_;

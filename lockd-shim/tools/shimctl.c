@@ -13,6 +13,8 @@
  *	permit MILLISECONDS	from now; 0 revokes, negative is in the past
  *	beat MILLISECONDS	permit for so long, and again every third of it,
  *				until another permit or beat; 0 ends it
+ *	host NETNS-FILE HOST EPOCH
+ *	exempt PID 0|1
  *	status
  *	ns [NETNS-FILE]
  *	events			prints events as they come, too
@@ -124,6 +126,10 @@ static void print_attr(struct nlattr *attr)
 		[LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT] = "reclaims-in-flight",
 		[LOCKD_SHIM_A_UNDONE] = "undone",
 		[LOCKD_SHIM_A_DEFERRED] = "deferred",
+		[LOCKD_SHIM_A_STOPS] = "stops",
+		[LOCKD_SHIM_A_NFSD_UP] = "nfsd-up",
+		[LOCKD_SHIM_A_HOSTS] = "hosts",
+		[LOCKD_SHIM_A_EXEMPTS] = "exempts",
 	};
 	unsigned int type = nla_type(attr);
 	uint64_t value;
@@ -188,13 +194,20 @@ static int on_reply(struct nl_msg *msg, void *arg)
 
 static int on_event(struct nl_msg *msg, void *arg)
 {
-	static const char *const names[] = { "trip", "gate", "ns", "hooks" };
+	static const char *const names[] = {
+		[LOCKD_SHIM_CMD_TRIP_NTF] = "trip",
+		[LOCKD_SHIM_CMD_GATE_NTF] = "gate",
+		[LOCKD_SHIM_CMD_NS_NTF] = "ns",
+		[LOCKD_SHIM_CMD_HOOKS_NTF] = "hooks",
+		[LOCKD_SHIM_CMD_WAIT_NTF] = "wait",
+	};
 	struct genlmsghdr *header = nlmsg_data(nlmsg_hdr(msg));
-	unsigned int event = header->cmd - LOCKD_SHIM_CMD_TRIP_NTF;
+	unsigned int event = header->cmd;
 
 	(void)arg;
 	stamp();
-	printf("event %s", event < 4 ? names[event] : "?");
+	printf("event %s", event < sizeof(names) / sizeof(names[0]) &&
+			   names[event] ? names[event] : "?");
 	print_attrs(msg);
 	return NL_OK;
 }
@@ -357,6 +370,24 @@ static int command(int argc, char **argv)
 		ret = send_message(msg, false);
 		close(fd);
 		return ret;
+	}
+	if (!strcmp(verb, "host") && argc == 4) {
+		fd = netns_fd(argv[1]);
+		if (fd < 0)
+			return fd;
+		msg = message(LOCKD_SHIM_CMD_HOST_ADD, NLM_F_ACK);
+		nla_put_u32(msg, LOCKD_SHIM_A_NETNS_FD, fd);
+		nla_put_string(msg, LOCKD_SHIM_A_HOST, argv[2]);
+		nla_put_u64(msg, LOCKD_SHIM_A_EPOCH, strtoull(argv[3], NULL, 0));
+		ret = send_message(msg, false);
+		close(fd);
+		return ret;
+	}
+	if (!strcmp(verb, "exempt") && argc == 3) {
+		msg = message(LOCKD_SHIM_CMD_EXEMPT_SET, NLM_F_ACK);
+		nla_put_u32(msg, LOCKD_SHIM_A_PID, atoi(argv[1]));
+		nla_put_u8(msg, LOCKD_SHIM_A_EXEMPT, atoi(argv[2]));
+		return send_message(msg, false);
 	}
 	if (!strcmp(verb, "permit") && argc == 2) {
 		beat_ms = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-3-Clause) */
 /*
  * The generic netlink interface between graced and the kernel module
- * lockd_shim.  lockd_shim.yaml is the source of truth for the numbers; this
- * header says what they mean.
+ * lockd_shim.  lockd_shim.yaml is the source of truth for names and numbers;
+ * what they mean is said here.
  *
  * Family "lockd_shim", version 1.  It exists in the initial network namespace
  * only; every command, the two that only read included, needs CAP_NET_ADMIN
@@ -39,14 +39,14 @@
  *
  *	VERSION, MODULE_VERSION, INSTANCE, STATE, REASON, EPOCH, TRIPS,
  *	PERMIT_UNTIL, ATTACHED, HOOKS, HOOKS_WANTED, HOOK_ERROR (if there is
- *	one), WAITERS, UNDONE, DEFERRED.
+ *	one), WAITERS, UNDONE, DEFERRED, EXEMPTS.
  *
  * LOCKD_SHIM_CMD_NS_GET
  *	do: NETNS_FD; dump: no attributes.  One message for each network
  *	namespace:
  *
- *	NETNS_INO, NETNS_COOKIE, STATE, RECLAIMS_IN_FLIGHT, HELD, IN_GRACE,
- *	OPENS_BLOCKED.
+ *	NETNS_INO, NETNS_COOKIE, STATE, NFSD_UP, STOPS, RECLAIMS_IN_FLIGHT,
+ *	HELD, IN_GRACE, OPENS_BLOCKED, HOSTS.
  *
  *	A dump that raced with a change of namespaces has NLM_F_DUMP_INTR.
  *
@@ -75,6 +75,9 @@
  *	again and undone before its program or client sees it.
  *
  *	-ESTALE: EPOCH is below the current one.  Nothing has changed.
+ *	-ENODEV: the gate is closed, but the hooks are not all in place (see
+ *		HOOKS_WANTED), or gfs2_gate is not loaded, so it does not hold
+ *		every lock back: the node must not count as enforcing.
  *
  *	STATE = OPEN lets new locks be granted: lifts the lock_managers and
  *	wakes the waiters.
@@ -113,9 +116,32 @@
  *	-ETIME: PERMIT_UNTIL is not in the future.  Nothing has changed.
  *	-ERANGE: further ahead than LOCKD_SHIM_PERMIT_MAX_NSEC.
  *
+ * LOCKD_SHIM_CMD_HOST_ADD
+ *	NETNS_FD, HOST, EPOCH.  An NSM host (a client of NFSv3) that is on
+ *	record for the server of that network namespace: reclaims over NLM
+ *	pass only from such hosts.  The record ends with the permission to
+ *	reclaim.  The same host twice is no error.
+ *
+ *	-EBUSY: the namespace is not in state RECLAIM.
+ *	-ESTALE: EPOCH is not the current one.
+ *	-ENOSPC: there are LOCKD_SHIM_HOSTS_MAX already.
+ *	-ENOMEM: no memory at once; try again.
+ *	-EBADF, -EINVAL: NETNS_FD is not an open network namespace.
+ *
+ * LOCKD_SHIM_CMD_EXEMPT_SET
+ *	PID, EXEMPT.  1: locks of that process (all its threads, not its
+ *	children) pass the gate in every state.  For an NFS server in user
+ *	space that keeps the grace period by the daemon's word.  0: no more.
+ *	Ends with the process, and with the daemon's socket.  PID is a number
+ *	in the sender's namespace and may be used again: the sender makes sure
+ *	that its process still lives when the acknowledgment is there.
+ *
+ *	-ESRCH: there is no such process.
+ *	-ENOSPC: there are LOCKD_SHIM_EXEMPT_MAX already.
+ *
  * When the attached socket closes, for whatever reason, the gate closes
- * (reason SOCKET), every permission to reclaim is withdrawn and ATTACHED
- * becomes 0.
+ * (reason SOCKET), every permission to reclaim is withdrawn, no process is
+ * exempt any more, and ATTACHED becomes 0.
  *
  *
  * Events
@@ -135,13 +161,19 @@
  *	are on their lists).  Local lockers are blocked earlier, at once.
  *
  * LOCKD_SHIM_CMD_NS_NTF
- *	NETNS_INO, NETNS_COOKIE, STATE, NETNS_UP.  A network namespace has
- *	appeared (1) or is going (0), or its state changed between RECLAIM and
- *	CLOSED (1).  Not sent for each namespace when the gate moves.
+ *	NETNS_INO, NETNS_COOKIE, STATE, NFSD_UP, STOPS, NETNS_UP.  A network
+ *	namespace has appeared (1) or is going (0), or its state changed between
+ *	RECLAIM and CLOSED, or its NFSD_UP or STOPS changed (1).  Comes before
+ *	the TRIP_NTF of the same stop.  Not sent for each namespace when the
+ *	gate moves.
  *
  * LOCKD_SHIM_CMD_HOOKS_NTF
- *	HOOKS, HOOKS_WANTED, HOOK_ERROR (if there is one).  gfs2 or dlm came or
- *	went, or a hook could not be set.
+ *	HOOKS, HOOKS_WANTED, HOOK_ERROR (if there is one).  A module that is
+ *	hooked came or went, or a hook could not be set.
+ *
+ * LOCKD_SHIM_CMD_WAIT_NTF
+ *	WAITERS.  Local tasks wait at the gate, and before there was none; or
+ *	the last one has gone (0).
  *
  *
  * Attributes
@@ -202,6 +234,26 @@
  * LOCKD_SHIM_A_DEFERRED (u64)
  *	NFS locks that the gate told to try again later since the module was
  *	loaded.
+ * LOCKD_SHIM_A_STOPS (u64)
+ *	How often locks of the namespace's NFS server were dropped behind the
+ *	daemon's back or by its order: nfsd shut down, lockd's locks released
+ *	by hand (unlock_ip, unlock_filesystem, a signal to lockd).  Counted
+ *	before the first lock is dropped, with the gate closed; each is a trip
+ *	too.
+ * LOCKD_SHIM_A_NFSD_UP (u8)
+ *	1: nfsd was started in the namespace, since gfs2_gate was loaded, and
+ *	not shut down.
+ * LOCKD_SHIM_A_HOST (string)
+ *	As lockd knows the client: its address as text, or its caller name.
+ *	At most LOCKD_SHIM_HOST_LEN bytes, the ending 0 included.
+ * LOCKD_SHIM_A_HOSTS (u32)
+ *	How many hosts are on record for the namespace's permission to reclaim.
+ * LOCKD_SHIM_A_PID (u32)
+ *	A process, in the sender's pid namespace.
+ * LOCKD_SHIM_A_EXEMPT (u8)
+ *	0 or 1.
+ * LOCKD_SHIM_A_EXEMPTS (u32)
+ *	Processes that are exempt from the gate.
  */
 
 #ifndef _UAPI_LINUX_LOCKD_SHIM_H
@@ -217,6 +269,15 @@
 
 /* The furthest a permit may reach ahead of now: 60 s. */
 #define LOCKD_SHIM_PERMIT_MAX_NSEC	60000000000ULL
+
+/* Processes that may be exempt at a time. */
+#define LOCKD_SHIM_EXEMPT_MAX		16
+
+/* NSM hosts on record for one network namespace. */
+#define LOCKD_SHIM_HOSTS_MAX		4096
+
+/* Bytes of a HOST, with its ending 0. */
+#define LOCKD_SHIM_HOST_LEN		256
 
 enum lockd_shim_state {
 	LOCKD_SHIM_STATE_CLOSED = 0,
@@ -245,6 +306,12 @@ enum lockd_shim_cause {
 #define LOCKD_SHIM_HOOK_GFS2_LOCK	(1U << 0)
 #define LOCKD_SHIM_HOOK_GFS2_FLOCK	(1U << 1)
 #define LOCKD_SHIM_HOOK_DLM_LS_STOP	(1U << 2)
+#define LOCKD_SHIM_HOOK_NFSD_START	(1U << 3)
+#define LOCKD_SHIM_HOOK_NFSD_STOP	(1U << 4)
+#define LOCKD_SHIM_HOOK_LOCKD_LOCK	(1U << 5)
+#define LOCKD_SHIM_HOOK_LOCKD_STOP	(1U << 6)
+#define LOCKD_SHIM_HOOK_UNLOCK_IP	(1U << 7)
+#define LOCKD_SHIM_HOOK_UNLOCK_FS	(1U << 8)
 
 enum lockd_shim_attr {
 	LOCKD_SHIM_A_PAD = 1,
@@ -272,6 +339,13 @@ enum lockd_shim_attr {
 	LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT,
 	LOCKD_SHIM_A_UNDONE,
 	LOCKD_SHIM_A_DEFERRED,
+	LOCKD_SHIM_A_STOPS,
+	LOCKD_SHIM_A_NFSD_UP,
+	LOCKD_SHIM_A_HOST,
+	LOCKD_SHIM_A_HOSTS,
+	LOCKD_SHIM_A_PID,
+	LOCKD_SHIM_A_EXEMPT,
+	LOCKD_SHIM_A_EXEMPTS,
 
 	__LOCKD_SHIM_A_MAX,
 	LOCKD_SHIM_A_MAX = (__LOCKD_SHIM_A_MAX - 1)
@@ -288,6 +362,9 @@ enum lockd_shim_cmd {
 	LOCKD_SHIM_CMD_GATE_NTF,
 	LOCKD_SHIM_CMD_NS_NTF,
 	LOCKD_SHIM_CMD_HOOKS_NTF,
+	LOCKD_SHIM_CMD_HOST_ADD,
+	LOCKD_SHIM_CMD_EXEMPT_SET,
+	LOCKD_SHIM_CMD_WAIT_NTF,
 
 	__LOCKD_SHIM_CMD_MAX,
 	LOCKD_SHIM_CMD_MAX = (__LOCKD_SHIM_CMD_MAX - 1)

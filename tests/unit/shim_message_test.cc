@@ -129,8 +129,12 @@ TEST_CASE("events") {
     const auto n = only<shim::namespace_event>(from_module(LOCKD_SHIM_CMD_NS_NTF)
                                                    .u32(LOCKD_SHIM_A_NETNS_INO, 4026531840)
                                                    .u8(LOCKD_SHIM_A_NETNS_UP, 1)
+                                                   .u8(LOCKD_SHIM_A_NFSD_UP, 1)
+                                                   .u64(LOCKD_SHIM_A_STOPS, 3)
                                                    .done());
     CHECK(n.ns.inode == 4026531840);
+    CHECK(n.ns.nfsd_up);
+    CHECK(n.ns.stops == 3);
     CHECK(n.up);
 }
 

@@ -184,6 +184,38 @@ TEST_CASE_FIXTURE(module, "events: trips, the permit's end, and what is told bef
     CHECK(inputs.empty());
 }
 
+TEST_CASE_FIXTURE(module, "a server stopped by hand is told before its trip") {
+    kernel.start();
+    attach();
+    struct stat st {};
+    REQUIRE(stat("/proc/self/ns/net", &st) == 0);
+    kernel.set_namespace("vs1", "/proc/self/ns/net", "/nowhere");
+    kernel.set_namespace("vs2", "/proc/self/ns/uts", "/nowhere");
+    const auto tell_server = [&](bool up, std::uint64_t stops) {
+        tell(netlink_writer(family, 0)
+                 .genl(LOCKD_SHIM_CMD_NS_NTF)
+                 .u32(LOCKD_SHIM_A_NETNS_INO, std::uint32_t(st.st_ino))
+                 .u64(LOCKD_SHIM_A_NETNS_COOKIE, 9)
+                 .u8(LOCKD_SHIM_A_NETNS_UP, 1)
+                 .u8(LOCKD_SHIM_A_NFSD_UP, up)
+                 .u64(LOCKD_SHIM_A_STOPS, stops)
+                 .done());
+    };
+    tell_server(true, 0);
+    tell_server(false, 1);
+    trips = 1;
+    tell(netlink_writer(family, 0).genl(LOCKD_SHIM_CMD_TRIP_NTF).u64(LOCKD_SHIM_A_TRIPS, 1).done());
+    const auto gone = next<input::instance_known>();
+    CHECK(gone.server == "vs1");
+    CHECK(!gone.running);
+    CHECK(next<input::kernel_tripped>().trips == 1);
+    // Started again; the same count is no news, and what lockd alone dropped is no end of nfsd.
+    tell_server(true, 1);
+    tell_server(true, 2);
+    loop.run_for(20);
+    CHECK(inputs.empty());
+}
+
 TEST_CASE_FIXTURE(module, "lost events show in the status") {
     kernel.start();
     attach();

@@ -35,6 +35,7 @@ class Needs:
     dlm_conf: str = ""  # more lines for dlm.conf
     dlm_fence: str = ""  # fencing lines for dlm.conf instead of our fence_all
     mount_options: str = "noatime"
+    icount: bool = False  # one instruction is one nanosecond of the guests' clocks (QEMU's -icount)
     before_mount: Callable | None = None  # called with (cluster, node) between dlm and gfs2
     after_mount: Callable | None = None
 
@@ -43,6 +44,7 @@ class Cluster:
     def __init__(self, session, needs):
         self.session, self.needs = session, needs
         self.journal, self.net = session.journal, session.net
+        session.options.icount = needs.icount
         self.step_start = time.monotonic()
         self.fence = Fence(self)
         self.disk = session.dir / "shared.img"

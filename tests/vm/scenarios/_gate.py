@@ -11,6 +11,7 @@ from harness.errors import Failed
 LINE = re.compile(r"^\[(\d+\.\d+) (\d+\.\d+)\] #(\d+) (\w+) (.*)$", re.MULTILINE)
 EVENT = re.compile(r"^\[(\d+\.\d+) (\d+\.\d+)\] event (\w+) (.*)$", re.MULTILINE)
 FIELD = re.compile(r'([\w-]+)=("[^"]*"|\S+)')
+EOF = (1 << 63) - 1
 SOURCES = ("lockd-shim", "gfs2-hooks/gate")
 
 
@@ -28,7 +29,53 @@ def build(kernel, mutants=False):
             made = subprocess.run(step, text=True, capture_output=True)
             if made.returncode or "warning:" in made.stderr:
                 raise Failed(f"{' '.join(step)}:\n{made.stdout[-3000:]}{made.stderr[-3000:]}")
+        probe = ["gcc", "-std=gnu11", "-O2", "-Wall", "-pthread", "-o", str(top / "lockprobe"), str(image.VM_DIR / "guest/lockprobe.c")]
+        subprocess.run(probe, check=True)
     return [top / "lockd-shim/lockd_shim.ko", top / "gfs2-hooks/gate/gfs2_gate.ko"], top / "lockd-shim/tools/shimctl"
+
+
+def probe(kernel):
+    """guest/lockprobe.c, compiled by build()."""
+    return image.CHECKOUT / "build/modules" / kernel / "lockprobe"
+
+
+def foreign(kernel):
+    """A module that has GFS2's lock operation before us, as a live patch would."""
+    top = image.CHECKOUT / "build/modules" / (kernel + "-foreign")
+    shutil.copytree(image.VM_DIR / "guest/foreign_hook", top, dirs_exist_ok=True)
+    subprocess.run(["make", "-C", f"/lib/modules/{kernel}/build", f"M={top}", "modules"], check=True, capture_output=True)
+    return top / "foreign_hook.ko"
+
+
+def plocks(node, path, space="data"):
+    """[(type, first byte, last byte, node id, owner)] that dlm_controld on `node` has for the file, sorted; pieces that
+    lie side by side (it never joins what it has split) as one."""
+    inode = node.run(f"stat -c %i {path}").out.strip()
+    found = set()
+    for line in node.run(f"dlm_tool plocks {space}").out.splitlines():
+        words = line.split()
+        if inode in words and "WAITING" not in words:
+            match = re.search(r"(RD|WR) (\d+)-(\d+) nodeid (\d+) pid -?\d+ owner (\w+)", line)
+            found.add((match[1], int(match[2]), int(match[3]), int(match[4]), match[5]))
+    joined = []
+    for each in sorted(found, key=lambda lock: (lock[3], lock[4], lock[1])):
+        last = joined[-1] if joined else None
+        if last and (last[0], last[2] + 1, last[3], last[4]) == (each[0], each[1], each[3], each[4]):
+            joined[-1] = (last[0], last[1], each[2], each[3], each[4])
+        else:
+            joined.append(each)
+    return sorted(joined)
+
+
+def local_locks(node, path):
+    """[(type, first byte, last byte)] on the inode's list on `node`, POSIX and OFD, sorted."""
+    inode = node.run(f"stat -c %i {path}").out.strip()
+    found = []
+    for line in node.run("cat /proc/locks").out.splitlines():
+        match = re.search(r"(?:POSIX|OFDLCK)\s+\S+\s+(READ|WRITE)\s+-?\d+\s+\S+:(\d+) (\d+) (\d+|EOF)", line)
+        if match and match[2] == inode and "->" not in line:
+            found.append(("RD" if match[1] == "READ" else "WR", int(match[3]), EOF if match[4] == "EOF" else int(match[4])))
+    return sorted(found)
 
 
 def load(node, modules, parameters=""):

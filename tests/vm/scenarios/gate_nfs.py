@@ -1,4 +1,4 @@
-"""The gate and knfsd: grace in the server's namespace, reclaims by permission only, late grants taken back, NLM refused."""
+"""The gate and knfsd: grace in the server's namespace, reclaims by permission only, late grants taken back."""
 
 import signal
 import time
@@ -46,7 +46,6 @@ def run(cluster):
     reclaim(cluster, shim, owner, local, Locker(client2, NFS_FILE, "newcomer"))
     withdrawn(cluster, shim, owner, local)
     conflict(cluster, shim, shim2, owner, local)
-    nlm(cluster, shim, client2)
 
 
 def serve(node):
@@ -190,21 +189,6 @@ def conflict(cluster, shim, shim2, owner, local):
     end_grace(node1)
     owner.unlock(timeout=60)
     cluster.step("a reclaim that meets a conflict is deferred, not lost")
-
-
-def nlm(cluster, shim, client):
-    node1 = cluster.nodes[0]
-    client.run("umount /mnt; rpcbind -w; rpc.statd", check=False, timeout=60)
-    client.run(f"mount -t nfs -o vers=3 {node1.address}:/srv/data /mnt", timeout=60)
-    v3 = Locker(client, NFS_FILE, "v3")
-    result = v3.command("try w 0 0", timeout=60)
-    assert result == "error ENOLCK", result
-    assert v3.command("unlock", timeout=60) == "ok"
-    said = cluster.logged(node1, "kernel", "NFSv3 lock on .* refused")
-    assert said, "refused without a word"
-    v3.close()
-    client.run("umount /mnt", timeout=30)
-    cluster.step("NFSv3: locks are refused with ENOLCK and a message in the log")
 
 
 def cleanup(cluster):
