@@ -52,6 +52,23 @@
 #ifndef COLD
 #define COLD 0
 #endif
+#ifndef CRASHES         /* an nfsd ends in the middle of its reclaim */
+#define CRASHES 0
+#endif
+#ifndef TAKES           /* the highest live node asks for a server although another hosts it */
+#define TAKES 0
+#endif
+#ifndef WHO             /* the nodes that faults may hit */
+#define WHO 7
+#endif
+#ifndef SLOW            /* the nodes whose stream, kernel, disk and quorum news may lag; the others are prompt */
+#define SLOW 7
+#endif
+#ifdef TWO
+#define TAKER 1
+#else
+#define TAKER 2
+#endif
 #ifndef HOST1           /* where the second server is at first; NOBODY: there is no second server */
 #define HOST1 1
 #endif
@@ -136,13 +153,21 @@ byte said[N];                     /* once() */
 byte running[2];                  /* where the server's nfsd runs */
 bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
 byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
+bit offered[2];                   /* ghost: reclaim was open after its locks went */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
 byte moving = NOBODY;             /* server that is being moved */
-byte starts, failures, leaves, kills, joins, merges, moves, colds;
+byte starts, failures, leaves, kills, joins, merges, moves, colds, crashes, takes;
 bit calm;
 
-bit z; byte x, y;                        /* scratch, 0 between steps */
+bit z, mid; byte x, y;                   /* scratch, 0 between steps */
 mtype t_ = NODE_LEFT; byte a_, b_, c_;
+
+/* What is violated, by name: spin quotes the text of an assertion. Never set, in no state. */
+#ifndef TELL
+hidden
+#endif
+byte S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
+#define must(property, e) assert(property || (e))
 
 #ifdef TELL
 #define tell(...) printf(__VA_ARGS__)
@@ -185,7 +210,12 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #ifdef NO_FENCE
 #define ALL_FENCED(i) 1
 #else
-#define FENCED(i, j) ((live[i] & B(j)) || (st[j] == DEAD && !(s[i].members & B(j))))
+#ifdef NO_KEEPER         /* the DLM's locks die with the daemon, alive.<node> too */
+#define ALIVE_GONE(j) (st[j] == DEAD || !daemon[j])
+#else
+#define ALIVE_GONE(j) (st[j] == DEAD)
+#endif
+#define FENCED(i, j) ((live[i] & B(j)) || (ALIVE_GONE(j) && !(s[i].members & B(j))))
 #define ALL_FENCED(i) (FENCED(i, 0) && FENCED(i, 1) && FENCED(i, 2))
 #endif
 #ifdef BUG_NO_LOCK       /* messages alone */
@@ -199,8 +229,8 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
     FINISHED(i, v) != s[i].start[v] && moving != v && HOLDS(i, CW) && \
     gate[i] == SHUT && gate_at[i] == s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
 
-#ifdef BUG_EARLY_OPEN    /* the purger opens at its LIFT, not at the delivery */
-#define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_LIFT))
+#ifdef BUG_EARLY_OPEN    /* the purger goes on at the sending of PURGE, not at the delivery of LIFT */
+#define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_PURGE) && s[i].need == 0)
 #else
 #define LIFTED(i) (s[i].R == 0)
 #endif
@@ -232,7 +262,7 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #else
 #define IDLE(i) NL
 #endif
-#define WANTED_MODE(i) (s[i].R == 0 -> PR : (s[i].need != 0 -> (HOSTS_NEED(i) -> CW : IDLE(i)) : (PURGER(i) == i -> EX : IDLE(i))))
+#define WANTED_MODE(i) (LIFTED(i) -> PR : (s[i].need != 0 -> (HOSTS_NEED(i) -> CW : IDLE(i)) : (PURGER(i) == i -> EX : IDLE(i))))
 
 #define FROZEN (left != 0 || !MANY(ring))
 #define FITS1(i, j, m) ((i) == (j) || mode[j] == NL || (mode[j] == PR && (m) == PR) || (mode[j] == CW && (m) == CW))
@@ -267,12 +297,26 @@ inline bury(r, n) {
 #else
 #define SAME_START(r) (s[r].start[b_] == c_)
 #endif
+#ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
+#define BY_HOST(r) 1
+#else
+#define BY_HOST(r) (s[r].host[b_] == NOBODY || s[r].host[b_] == a_)
+#endif
 #ifdef NO_START_COUNT    /* a PURGE counts although a START came between */
 #define SAME_COUNT(r) 1
-#define NO_NEED(r) 1
 #else
 #define SAME_COUNT(r) (c_ == s[r].starts)
+#endif
+#ifdef NO_PURGER_CHECK   /* anybody's PURGE counts */
+#define NO_NEED(r) 1
+#else
 #define NO_NEED(r) (PURGER(r) == a_)
+#endif
+
+#ifdef MEND_S4           /* LIFT is void unless every synced member has said that it has the purge */
+#define ANSWERED(r) ((s[r].members & ~s[r].durable) == 0)
+#else
+#define ANSWERED(r) 1
 #endif
 
 /* S4. A joiner whose snapshot came between the sending of LIFT and its delivery may have it on disk later, a dead
@@ -309,27 +353,38 @@ inline apply(r) {
         :: else fi
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
-        if :: (s[r].need & B(b_)) && SAME_START(r) && (s[r].host[b_] == NOBODY || s[r].host[b_] == a_) ->
+        if :: (s[r].need & B(b_)) && SAME_START(r) && BY_HOST(r) ->
             s[r].need = s[r].need & ~B(b_);
             if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
         :: else fi
     :: t_ == PURGE ->
         if :: s[r].R != 0 && b_ == s[r].R && !s[r].lifting && SAME_COUNT(r) && NO_NEED(r) ->
             s[r].lifting = 1; s[r].purged = s[r].R; s[r].durable = 0;
-            if :: r == GHOST -> assert(s[r].need == 0); assert(mode[a_] == EX) /* S4: by one node, alone */ :: else fi
+            if
+            :: r == GHOST ->
+                must(S8, s[r].need == 0);
+                must(S3, kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0); /* nobody reclaims what is being purged */
+#if !defined(BUG_NO_LOCK) && !defined(BUG_NO_EX)
+                must(S4, mode[a_] == EX)                                            /* by one node, alone */
+#endif
+            :: else
+            fi
         :: else fi
     :: t_ == DURABLE -> if :: s[r].lifting && b_ == s[r].R -> s[r].durable = s[r].durable | B(a_) :: else fi
     :: t_ == LIFT ->
 #ifdef NO_LIFT_CHECK     /* a LIFT of another epoch counts */
         if :: s[r].R != 0 ->
 #else
-        if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ ->
+        if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ && ANSWERED(r) ->
 #endif
             if :: r == GHOST ->
-                assert(MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R)); /* S4 */
+                must(S4, MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R));
+#ifdef STRICT            /* S4 as it is written: no synced member lacks it */
+                must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);
+#endif
                 lifted = s[r].R;
-                if :: s[r].needed & 1 -> dropped[0] = 0 :: else fi;
-                if :: s[r].needed & 2 -> dropped[1] = 0 :: else fi
+                if :: (s[r].needed & 1) && offered[0] -> dropped[0] = 0 :: else fi;
+                if :: (s[r].needed & 2) && offered[1] -> dropped[1] = 0 :: else fi
             :: else fi;
             s[r].R = 0; s[r].lifting = 0; s[r].durable = 0; s[r].last_done = NOBODY; s[r].needed = 0;
             s[r].enforcing = 0
@@ -344,7 +399,7 @@ inline deliver_to_all() {
     apply(GHOST);
     x = 0;
     do
-    :: x < N -> if :: daemon[x] && (ring & B(x)) -> assert(len(q[x]) < QLEN); q[x]!t_, a_, b_, c_ :: else fi; x++
+    :: x < N -> if :: daemon[x] && (ring & B(x)) -> must(MODEL, len(q[x]) < QLEN); q[x]!t_, a_, b_, c_ :: else fi; x++
     :: else -> break
     od; x = 0
 }
@@ -407,6 +462,9 @@ inline deliver(i) {
         fi;
         if
         :: t_ == NODE_LEFT || t_ == PROC_LEFT || t_ == JOIN -> new_view(i)
+#if defined(MEND_S4) && !defined(NO_SAY_AGAIN)
+        :: t_ == LIFT && a_ == i && synced[i] && s[i].lifting -> said[i] = said[i] & ~SAID_LIFT  /* it was void */
+#endif
         :: t_ == PURGE || t_ == LIFT -> said[i] = said[i] & ~(SAID_DURABLE | SAID_ENFORCING)
         :: s[i].starts != y -> said[i] = 0
         :: else
@@ -415,26 +473,34 @@ inline deliver(i) {
     y = 0
 }
 
-/* All that the model asks when a kernel starts to accept reclaims. */
+/* All that the model asks when a kernel starts to accept reclaims, and when a gate opens. */
+#define PURGED_ON(i, j) (!(s[i].members & live[i] & B(j)) || disk_purged[j] >= s[i].purged)
 inline check_reclaim(i, v) {
-    assert(!kopen[0] && !kopen[1] && !kopen[2]);                                          /* S1, S2 */
-    assert((left & ~live[i]) == 0);                        /* S2: those of whose death it can know are fenced */
-    assert(disk_purged[i] >= lifted);                                                     /* S3 */
-    assert((i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v)))); /* S9 */
-    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+    must(S1, !kopen[0] && !kopen[1] && !kopen[2]);
+    must(S2, (left & ~live[i]) == 0);                      /* those of whose death it can know are fenced */
+    must(S3, disk_purged[i] >= lifted && s[i].R > s[i].purged);
+    must(S4, PURGED_ON(i, 0) && PURGED_ON(i, 1) && PURGED_ON(i, 2));
+    must(S9, (i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v))));
+    must(S6, s[i].C >= used_C); used_C = s[i].C
 }
 inline check_open(i) {
-    assert(kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0);                     /* S1 */
-    assert(mode[i] == PR && MANY(ring) && st[i] == UP && !SILENCE);                       /* S7 */
-    assert(!dropped[0] && !dropped[1]);                                                   /* S8 */
-    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+    must(S1, kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0);
+#ifndef BUG_NO_LOCK
+    must(S7, mode[i] == PR);
+#endif
+    must(S7, MANY(ring) && st[i] == UP && !SILENCE);
+#ifdef STRICT_OPEN
+    must(S4, (s[GHOST].members & ~HAVE_PURGED(lifted)) == 0);
+#endif
+    must(S8, !dropped[0] && !dropped[1]);
+    must(S6, s[i].C >= used_C); used_C = s[i].C
 }
 
 inline decide_reclaim(i, v) {
     if
     :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) ->
         check_reclaim(i, v);
-        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i;
+        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i; offered[v] = 1;
         tell("node %d: reclaim of %d is open\n", i, v)
     :: !MAY_RECLAIM(i, v) && (reclaim[i] & B(v)) -> reclaim[i] = reclaim[i] & ~B(v)
     :: else
@@ -448,7 +514,7 @@ inline decide_done(i, v) {
 #ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
        (live[i] & B(s[i].host[v])) && LOWEST(i) == i && !(said[i] & SAID_TAKE(v)) ->
-        said[i] = said[i] | SAID_TAKE(v); order(RELEASED, s[i].host[v], v, 0)
+        said[i] = said[i] | SAID_TAKE(v); mcast(i, DONE, v, s[i].start[v])
 #endif
     /* A server without a host comes up on the lowest member. */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] == NOBODY && LOWEST(i) == i &&
@@ -550,40 +616,60 @@ inline decide(i) {
 
 #define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i])
 
-proctype node(byte i) {
+/* What a prompt node has to do comes before everything else, in this order. */
+#define PROMPT(i)    (!(SLOW & B(i)) && RUNS(i))
+#define KERNEL(i)    (gate[i] == CLOSING || reclaim[i] != kreclaim[i])
+#define DISK(i)      (ACTING(i) && UNSAVED(i))
+#define DOWN(i)      (!FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX))
+#define NEWS(i)      (st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0)
+#if SLOW == 7
+#define AFTER_KERNEL(i) 1
+#define AFTER_DISK(i)   1
+#define AFTER_STREAM(i) 1
+#define AFTER_NODES
+#define AFTER_LOWER
+#else
+#define AFTER_KERNEL(i) !(PROMPT(i) && KERNEL(i))
+#define AFTER_DISK(i)   !(PROMPT(i) && (KERNEL(i) || DISK(i) || DOWN(i)))
+#define URGENT(i)       (PROMPT(i) && (KERNEL(i) || DISK(i) || DOWN(i) || NEWS(i) || len(q[i]) > 0))
+#define AFTER_STREAM(i) !URGENT(i)
+#define AFTER_NODES     provided (mid || !URGENT(0) && !URGENT(1) && !URGENT(2))
+#define AFTER_LOWER     provided (mid || (_pid == 1 && (URGENT(0) || !URGENT(1) && !URGENT(2))) || \
+    (_pid == 2 && !URGENT(0) && (URGENT(1) || !URGENT(2))) || (_pid == 3 && !URGENT(0) && !URGENT(1)))
+#endif
+
+proctype node(byte i) AFTER_LOWER {
 end: do
     :: atomic {
         if
-        :: d_step { RUNS(i) && len(q[i]) > 0 -> deliver(i) }
+        :: d_step { RUNS(i) && len(q[i]) > 0 && AFTER_DISK(i) -> mid = 1; deliver(i) }
         /* quorum's news, on a descriptor of its own */
-        :: d_step { RUNS(i) && st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0 ->
-            confirmed[i] = NAMED; live[i] = ring }
+        :: d_step { RUNS(i) && NEWS(i) && AFTER_DISK(i) -> mid = 1; confirmed[i] = NAMED; live[i] = ring }
         /* the kernel has closed what it was told to close */
-        :: d_step { RUNS(i) && gate[i] == CLOSING -> kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
-        :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> kreclaim[i] = reclaim[i] }
+        :: d_step { RUNS(i) && gate[i] == CLOSING -> mid = 1; kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
+        :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> mid = 1; kreclaim[i] = reclaim[i] }
         /* all have reclaimed, or the deadline passed, or an operator lifts */
-        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] -> finished0[i] = s[i].start[0] }
-        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] -> finished1[i] = s[i].start[1] }
-        :: d_step { RUNS(i) && ACTING(i) && UNSAVED(i) ->
-            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1 }
+        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] && AFTER_STREAM(i) -> mid = 1; finished0[i] = s[i].start[0] }
+        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] && AFTER_STREAM(i) -> mid = 1; finished1[i] = s[i].start[1] }
+        :: d_step { RUNS(i) && DISK(i) && AFTER_KERNEL(i) -> mid = 1;
+            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1;
+            tell("node %d: on disk: C %d, purged %d, view %d\n", i, disk_C[i], disk_purged[i], disk_view[i]) }
         /* the lock table */
-        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX) ->
-            mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
-        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && convert?[eval(i)] && FITS(i, wanted[i]) ->
+        :: d_step { RUNS(i) && DOWN(i) && AFTER_KERNEL(i) -> mid = 1; mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
+        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && convert?[eval(i)] && FITS(i, wanted[i]) && AFTER_STREAM(i) -> mid = 1;
             convert?eval(i); mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
-        :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] ->
+        :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] && AFTER_STREAM(i) -> mid = 1;
             convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
         /* a proof of fencing, or the end of somebody's permit */
-        :: d_step { RUNS(i) && !(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) -> skip }
-        :: d_step { RUNS(i) && !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) -> skip }
+        :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) || !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1)) -> mid = 1; skip }
         /* an echo: the gate may open */
-        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) ->
+        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) -> mid = 1;
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
         /* the permit runs out while the token is lost */
-        :: d_step { RUNS(i) && kopen[i] && SILENCE -> kopen[i] = 0 }
+        :: d_step { RUNS(i) && kopen[i] && SILENCE && AFTER_STREAM(i) -> mid = 1; kopen[i] = 0 }
         fi;
         d_step { decide(i) }
-        d_step { flush() }
+        d_step { flush(); mid = 0 }
     }
 od
 }
@@ -599,15 +685,15 @@ inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there *
     :: else -> break
     od; x = 0;
 #endif
-    if :: running[0] == n -> dropped[0] = 1 :: else fi;
-    if :: running[1] == n -> dropped[1] = 1 :: else fi;
-    assert(!(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2])) /* S8 */
+    if :: running[0] == n -> dropped[0] = 1; offered[0] = 0 :: else fi;
+    if :: running[1] == n -> dropped[1] = 1; offered[1] = 0 :: else fi;
+    must(S8, !(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2]))
 }
 inline lose_node(n) { /* the ring goes on without it */
     ring = ring & ~B(n); left = left | B(n);
     drop_locks(n);
     if
-    :: s[GHOST].members & B(n) -> order(NODE_LEFT, NOBODY, n, 0)
+    :: daemon[n] -> order(NODE_LEFT, NOBODY, n, 0)
     :: else -> order(RING, NOBODY, n, 0)
     fi
 }
@@ -645,34 +731,34 @@ inline join(n, new_ring) {
 
 /* What is not a fault, and so comes about in the end. */
 inline more(i) { /* the step of a node, if it was one, and what was said */
-    if :: z -> z = 0; d_step { decide(i) } :: else fi;
-    d_step { flush() }
+    if :: z -> d_step { decide(i); z = 0 } :: else fi;
+    d_step { flush(); mid = 0 }
 }
 
-proctype nature(byte i) {
+proctype nature(byte i) AFTER_NODES {
 end: do
     :: atomic { if
     /* the ring loses a silent node: later than every permit of its members */
 #ifdef BUG_LONG_PERMIT
-    :: d_step { st[i] == CUT && (ring & B(i)) -> lose_node(i) }
+    :: d_step { st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i) }
 #else
-    :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> lose_node(i) }
+    :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> mid = 1; lose_node(i) }
 #endif
     /* a node without a daemon falls silent with its permit running: the kernel closes alone */
-    :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> kopen[i] = 0; kreclaim[i] = 0 }
+    :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> mid = 1; kopen[i] = 0; kreclaim[i] = 0 }
     /* it notices that it is alone */
-    :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> empty_queue(i); confirmed[i] = PENDING;
+    :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> mid = 1; empty_queue(i); confirmed[i] = PENDING;
 #ifndef BUG_INQUORATE
         synced[i] = 0;
 #endif
         new_view(i); z = 1 }
     /* fencing */
-    :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> no_node(i) }
+    :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> mid = 1; no_node(i) }
     /* the keeper of the locks gives up PR and EX of a daemon that is gone, not CW */
-    :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mode[i] = NL }
+    :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mid = 1; mode[i] = NL }
     /* the lowest synced member, having delivered all so far, answers HELLO with a snapshot */
     :: d_step { RUNS(i) && st[i] == UP && !synced[i] && (ring & B(i)) && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY &&
-       RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP ->
+       RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP -> mid = 1;
             order(SYNC, NOBODY, i, 0); z = 1;
             empty_queue(i);
             copy(i, GHOST); synced[i] = 1; new_view(i); quorate_view[i] = disk_view[i];
@@ -682,7 +768,11 @@ end: do
             skip }
     /* daemon_timeout: a node without daemon that holds up the grace is fenced */
     :: d_step { st[i] == UP && !daemon[i] && s[GHOST].R != 0 && !kopen[i] && LOWEST(GHOST) != NOBODY &&
-       (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)) -> st[i] = CUT }
+       (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)
+#ifdef MEND_L1           /* its keeper may still hold CW: while nobody NEEDs, too */
+        || s[GHOST].need == 0
+#endif
+       ) -> mid = 1; st[i] = CUT }
     fi; more(i) }
 od
 }
@@ -719,12 +809,12 @@ inline found(best) {
     :: else -> break
     od; x = 0; y = 0
 }
-proctype founding() {
+proctype founding() AFTER_NODES {
     byte b = 0;
 end: do
     :: atomic { s[GHOST].members == 0 && MANY(GROUP) && SAID_HELLO(0) && SAID_HELLO(1) && SAID_HELLO(2) ->
         d_step {
-            b = (IN_GROUP(0) -> 0 : 1);
+            mid = 1; b = (IN_GROUP(0) -> 0 : 1);
 #ifdef BUG_STALE_DATABASE  /* whichever is the highest */
             b = (IN_GROUP(2) -> 2 : 1);
 #else
@@ -737,7 +827,7 @@ end: do
         if :: synced[0] -> d_step { decide(0) } :: else fi;
         if :: synced[1] -> d_step { decide(1) } :: else fi;
         if :: synced[2] -> d_step { decide(2) } :: else fi;
-        d_step { flush() } }
+        d_step { flush(); mid = 0 } }
 od
 }
 
@@ -773,52 +863,59 @@ inline merge(i) { /* it comes back without having left */
     tripped[i] = 1; z = 1
 }
 
-proctype faults(byte i) { /* of one node */
+proctype faults(byte i) AFTER_NODES { /* of one node */
 end: do
     :: atomic { if
-    :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> failures++; fail(i) }
-    :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> leaves++; leave(i) }
-    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] -> kills++; kill(i) }
-    :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> joins++; restart(i) }
-    :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> joins++; boot(i) }
-    :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> merges++; merge(i) }
+    :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> mid = 1; failures++; fail(i) }
+    :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> mid = 1; leaves++; leave(i) }
+    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] -> mid = 1; kills++; kill(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; joins++; restart(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> mid = 1; joins++; boot(i) }
+    :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> mid = 1; merges++; merge(i) }
     fi; more(i) }
 od
 }
-proctype people() {
+proctype people() AFTER_NODES {
 end: do
     :: atomic { if
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 0, 0) }
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 0, 0) }
 #if HOST1 != NOBODY
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 1, 0) }
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 1, 0) }
 #endif
 #if MOVES
     /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
     :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) &&
-       s[running[0]].host[0] == running[0] -> moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
+       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
     :: d_step { moving == 0 && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && s[running[0]].R != 0 &&
-       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) ->
-        dropped[0] = 1; assert(!kopen[0] && !kopen[1] && !kopen[2]) /* S8 */;
+       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) -> mid = 1;
+        dropped[0] = 1; offered[0] = 0; must(S8, !kopen[0] && !kopen[1] && !kopen[2]);
             x = running[0]; running[0] = NOBODY; moving = NOBODY; b_ = x; x = 0; y = b_; mcast(y, RELEASED, 0, 0); y = 0 }
-    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> moving = NOBODY }
-#ifdef NO_RELEASED
-    :: d_step { FAULTS && moves < MOVES && s[GHOST].R != 0 && (s[GHOST].members & 4) && st[2] == UP -> moves++; order(TAKE, 2, 0, 0) }
+    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> mid = 1; moving = NOBODY }
 #endif
+#if TAKES
+    :: d_step { FAULTS && takes < TAKES && s[GHOST].R != 0 && (s[GHOST].members & B(TAKER)) && st[TAKER] == UP -> mid = 1;
+        takes++; order(TAKE, TAKER, 0, 0) }
+#endif
+#if CRASHES
+    /* its host's tracking pipe is gone: START */
+    :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && (kreclaim[running[0]] & 1) &&
+       st[running[0]] == UP && (s[GHOST].members & B(running[0])) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
+        dropped[0] = 1; offered[0] = 0; order(START, running[0], 0, 0) }
 #endif
 #if COLD
-    :: d_step { FAULTS && colds < COLD -> colds++; tell("power failure\n");
+    :: d_step { FAULTS && colds < COLD -> mid = 1; colds++; tell("power failure\n");
         no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
-        dropped[0] = 1;
+        dropped[0] = 1; offered[0] = 0;
 #if HOST1 != NOBODY
-        dropped[1] = 1
+        dropped[1] = 1; offered[1] = 0
 #endif
         }
 #endif
 #ifdef CALM
-    :: d_step { FAULTS -> calm = 1 }
+    :: d_step { FAULTS -> mid = 1; calm = 1 }
 #endif
-    :: d_step { 0 -> skip }
-    fi; d_step { flush() } }
+    :: d_step { 0 -> mid = 1; skip }
+    fi; d_step { flush(); mid = 0 } }
 od
 }
 
@@ -827,8 +924,8 @@ od
 proctype watcher() {
 end: timeout ->
     if
-    :: MANY(ring) && MANY(GROUP) -> assert(MANY(s[GHOST].members)); assert(s[GHOST].R == 0);
-        assert(GOOD(0) && GOOD(1) && GOOD(2)); assert(!dropped[0] && !dropped[1])
+    :: MANY(ring) && MANY(GROUP) -> must(L1, MANY(s[GHOST].members)); must(L1, s[GHOST].R == 0);
+        must(L1, GOOD(0) && GOOD(1) && GOOD(2)); must(S8, !dropped[0] && !dropped[1])
     :: else
     fi
 }
@@ -856,7 +953,8 @@ init {
 #endif
             skip
         }
-        do :: i < N -> run node(i); run nature(i); run faults(i); i++ :: else -> break od;
+        run node(0); run node(1); run node(2);   /* AFTER_LOWER knows their numbers */
+        do :: i < N -> run nature(i); if :: WHO & B(i) -> run faults(i) :: else fi; i++ :: else -> break od;
         i = 0;
         run founding(); run people(); run watcher()
     }
