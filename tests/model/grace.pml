@@ -76,7 +76,7 @@
 #define N      3
 #define GHOST  N
 #define NOBODY 7
-#define QLEN   16
+#define QLEN   24
 #define B(x)   (1 << (x))
 #define ALL    (B(N) - 1)
 #define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
@@ -103,6 +103,51 @@ typedef replicated {
 }
 replicated s[N + 1];
 chan q[N] = [QLEN] of { mtype, byte, byte, byte };      /* ordered, not yet delivered here */
+
+#ifdef REPLAY            /* a run of the simulator leads: tests/model/replay */
+c_decl { \#include "replay.h" }
+#define END      0
+#define ORDER    1       /* first delivery of a message anywhere: here it enters the stream */
+#define DELIVER  2
+#define GATE     3       /* the kernel's gate opens (1), closes (0) */
+#define RECLAIM  4       /* the servers for which the kernel accepts reclaims */
+#define LOCK     5       /* a daemon hears of a grant */
+#define OFF      6
+#define LOST     7       /* the ring has noticed that */
+#define FENCED_  8
+#define KILL     9
+#define DAEMON   10
+#define FINISHED_ 11     /* reclaim is over on this host: all have, deadline, operator, intact */
+#define STOPPING 12      /* the servers that are being stopped here */
+int at;                  /* the next line */
+byte e_kind, e_node, e_from, e_b, e_c, e_C, e_R, e_lifting, e_need, e_enforcing, e_host0, e_host1;
+mtype e_type = NODE_LEFT;
+bit wrong;
+bit told_open[N]; byte told_reclaim[N], stopping[N];
+inline load() {
+    c_code {
+        now.e_kind = trace[now.at][0]; now.e_node = trace[now.at][1]; now.e_type = trace[now.at][2];
+        now.e_from = trace[now.at][3]; now.e_b = trace[now.at][4]; now.e_c = trace[now.at][5];
+        now.e_C = trace[now.at][6]; now.e_R = trace[now.at][7]; now.e_lifting = trace[now.at][8];
+        now.e_need = trace[now.at][9]; now.e_enforcing = trace[now.at][10];
+        now.e_host0 = trace[now.at][11]; now.e_host1 = trace[now.at][12];
+    }
+}
+inline next() { at++; c_code { farthest = now.at > farthest ? now.at : farthest; }; load() }
+#define IS(kind, i)      (e_kind == kind && e_node == i)
+#define MAYBE_RECLAIM(i, v) (IS(RECLAIM, i) && (e_b & B(v)))
+#define MOVING(i, v)     (stopping[i] & B(v))
+#define TOLD_CLOSE(i)    (IS(GATE, i) && !e_b)
+#define MAYBE_OPEN(i)    (IS(GATE, i) && e_b)
+#define HAS_RECORDS(r, v) ((c_ & B(v)) || (s[r].need & B(v)))
+chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way to the stream */
+#else
+#define MAYBE_RECLAIM(i, v) 1
+#define MOVING(i, v)     (moving == v)
+#define TOLD_CLOSE(i)    0
+#define MAYBE_OPEN(i)    1
+#define HAS_RECORDS(r, v) 1
+#endif
 
 #define UP   0
 #define CUT  1                    /* silent; still runs */
@@ -153,7 +198,7 @@ byte said[N];                     /* once() */
 byte running[2];                  /* where the server's nfsd runs */
 bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
 byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
-bit offered[2];                   /* ghost: reclaim was open after its locks went */
+bit offered[2];                   /* ghost: reclaim has come to its end since its locks went */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
 byte moving = NOBODY;             /* server that is being moved */
 byte starts, failures, leaves, kills, joins, merges, moves, colds, crashes, takes;
@@ -166,7 +211,7 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #ifndef TELL
 hidden
 #endif
-byte S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
+byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #define must(property, e) assert(property || (e))
 
 #ifdef TELL
@@ -186,7 +231,11 @@ byte S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #define PURGER(r)   ((s[r].R != 0 && s[r].need == 0) -> HEIR(r) : NOBODY)
 #define HOSTS_NEED(i) (((s[i].need & 1) && s[i].host[0] == i) || ((s[i].need & 2) && s[i].host[1] == i))
 
+#ifdef REPLAY
+#define RUNS(i)     (daemon[i] && st[i] == UP)
+#else
 #define RUNS(i)     (daemon[i] && st[i] != DEAD)
+#endif
 #ifdef BUG_INQUORATE     /* a node acts without quorum */
 #define QUORATE(i)  1
 #else
@@ -226,11 +275,11 @@ byte S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 
 #define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
 #define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
-    FINISHED(i, v) != s[i].start[v] && moving != v && HOLDS(i, CW) && \
+    FINISHED(i, v) != s[i].start[v] && !MOVING(i, v) && HOLDS(i, CW) && \
     gate[i] == SHUT && gate_at[i] == s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
 
-#ifdef BUG_EARLY_OPEN    /* the purger goes on at the sending of PURGE, not at the delivery of LIFT */
-#define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_PURGE) && s[i].need == 0)
+#ifdef BUG_EARLY_OPEN    /* the purger opens at the sending of LIFT, not at its delivery */
+#define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_LIFT))
 #else
 #define LIFTED(i) (s[i].R == 0)
 #endif
@@ -251,7 +300,9 @@ byte S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 /* Another member of this view has echoed: no loss of the token is under way. */
 #define UNNOTICED(j) (st[j] == CUT && !(left & B(j)))
 #define SILENCE (UNNOTICED(0) || UNNOTICED(1) || UNNOTICED(2))
-#ifdef BUG_NO_ECHO       /* what comes back to oneself counts as an echo */
+#ifdef REPLAY            /* the simulator has a clock for this */
+#define ECHOED(i) (st[i] == UP)
+#elif defined(BUG_NO_ECHO)  /* what comes back to oneself counts as an echo */
 #define ECHOED(i) 1
 #else
 #define ECHOED(i) (st[i] == UP && !SILENCE && s[i].view == s[GHOST].view)
@@ -288,8 +339,8 @@ inline start_server(r, v) {
 inline bury(r, n) {
     s[r].members = s[r].members & ~B(n); s[r].enforcing = s[r].enforcing & ~B(n);
     s[r].durable = s[r].durable & ~B(n); s[r].down = s[r].down | B(n);
-    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; start_server(r, 0) :: else fi;
-    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; start_server(r, 1) :: else fi
+    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; if :: HAS_RECORDS(r, 0) -> start_server(r, 0) :: else fi :: else fi;
+    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; if :: HAS_RECORDS(r, 1) -> start_server(r, 1) :: else fi :: else fi
 }
 
 #ifdef NO_START_NUMBER   /* an older DONE counts */
@@ -313,6 +364,11 @@ inline bury(r, n) {
 #define NO_NEED(r) (PURGER(r) == a_)
 #endif
 
+#ifdef REPLAY            /* an operator may lift */
+#define COVERED(v) 1
+#else
+#define COVERED(v) offered[v]
+#endif
 #ifdef MEND_S4           /* LIFT is void unless every synced member has said that it has the purge */
 #define ANSWERED(r) ((s[r].members & ~s[r].durable) == 0)
 #else
@@ -339,17 +395,17 @@ inline apply(r) {
     :: t_ == SYNC -> s[r].members = s[r].members | B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
     :: t_ == NODE_DOWN ->
         if :: !(s[r].members & B(b_)) && !(s[r].down & B(b_)) -> bury(r, b_) :: else fi
-    :: t_ == START -> start_server(r, b_)
+    :: t_ == START -> if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
     :: t_ == TAKE ->
         if
 #ifndef NO_RELEASED      /* a server is taken from a node that has not released it */
         :: s[r].host[b_] != NOBODY && s[r].host[b_] != a_
 #endif
-        :: else -> s[r].host[b_] = a_; start_server(r, b_)
+        :: else -> s[r].host[b_] = a_; if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
         fi
     :: t_ == RELEASED ->
         if :: s[r].host[b_] == a_ -> s[r].host[b_] = NOBODY;
-            if :: !(s[r].need & B(b_)) -> start_server(r, b_) :: else fi
+            if :: !(s[r].need & B(b_)) && HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
         :: else fi
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
@@ -383,8 +439,8 @@ inline apply(r) {
                 must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);
 #endif
                 lifted = s[r].R;
-                if :: (s[r].needed & 1) && offered[0] -> dropped[0] = 0 :: else fi;
-                if :: (s[r].needed & 2) && offered[1] -> dropped[1] = 0 :: else fi
+                if :: (s[r].needed & 1) && COVERED(0) -> dropped[0] = 0 :: else fi;
+                if :: (s[r].needed & 2) && COVERED(1) -> dropped[1] = 0 :: else fi
             :: else fi;
             s[r].R = 0; s[r].lifting = 0; s[r].durable = 0; s[r].last_done = NOBODY; s[r].needed = 0;
             s[r].enforcing = 0
@@ -422,15 +478,37 @@ inline flush() {
         if
         :: x && st[a_] == CUT -> if :: len(q[a_]) < QLEN - 2 -> q[a_]!t_, a_, b_, c_ :: else fi
         :: x && (st[a_] != UP || !SAME_VIEW(a_))
+#ifdef REPLAY
+        :: x && st[a_] == UP && SAME_VIEW(a_) && t_ != BARRIER ->
+            if :: said_by??[eval(a_), eval(t_), eval(b_), eval(c_)] || full(said_by) :: else -> said_by!a_, t_, b_, c_ fi
+#endif
         :: else -> deliver_to_all()
         fi
     :: else -> break
-    od; x = 0; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0
+    od;
+#ifdef REPLAY
+    x = 0;               /* what a kernel does now must be what the trace says next */
+    do
+    :: x < N && st[x] == UP && kopen[x] != told_open[x] && IS(GATE, x) && e_b == kopen[x] -> told_open[x] = kopen[x]; next(); x = 0
+    :: x < N && st[x] == UP && kreclaim[x] != told_reclaim[x] && IS(RECLAIM, x) && e_b == kreclaim[x] ->
+        told_reclaim[x] = kreclaim[x]; next(); x = 0
+    :: x >= N -> break
+    :: else -> x++
+    od;
+    if :: kopen[0] != told_open[0] || kopen[1] != told_open[1] || kopen[2] != told_open[2] || kreclaim[0] != told_reclaim[0] ||
+          kreclaim[1] != told_reclaim[1] || kreclaim[2] != told_reclaim[2] -> wrong = 1
+    :: else
+    fi;
+#endif
+    x = 0; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0
 }
 
 /* ---- one node (fsm.cc) --------------------------------------------------------------------------- */
 
 inline new_view(i) {
+#ifdef REPLAY
+    do :: said_by??[eval(i), _, _, _] -> said_by??eval(i), _, _, _ :: else -> break od;
+#endif
     said[i] = 0; view_durable[i] = 0;
     barrier[i] = 0
 }
@@ -440,6 +518,26 @@ inline lose_sync(i) { /* and says HELLO */
     if :: st[i] == UP && (s[GHOST].members & B(i)) -> order(HELLO, i, i, 0) :: else fi
 }
 
+#ifdef REPLAY
+#define TOLD(i) (!synced[i] || q[i]?[BARRIER, _, _, _] || IS(DELIVER, i) && q[i]?[eval(e_type), eval(e_from), eval(e_b), _])
+inline told(i) {
+    if
+    :: !synced[i] || t_ == BARRIER
+    :: else ->
+        if
+        :: s[i].C != e_C || s[i].R != e_R || s[i].lifting != e_lifting || s[i].need != e_need || s[i].host[0] != e_host0 ||
+           s[i].host[1] != e_host1 || (s[i].R != 0 && (s[i].enforcing & s[i].members) != e_enforcing) ->
+            tell("node %d has C %d, R %d, lifting %d, need %d, enforcing %d, hosts %d %d\n", i, s[i].C, s[i].R, s[i].lifting,
+                s[i].need, s[i].enforcing & s[i].members, s[i].host[0], s[i].host[1]); wrong = 1
+        :: else
+        fi;
+        next()
+    fi
+}
+#else
+#define TOLD(i) 1
+#define told(i) skip
+#endif
 inline deliver(i) {
     q[i]?t_, a_, b_, c_;
     y = s[i].starts;
@@ -470,6 +568,7 @@ inline deliver(i) {
         :: else
         fi
     fi;
+    told(i);
     y = 0
 }
 
@@ -488,7 +587,9 @@ inline check_open(i) {
 #ifndef BUG_NO_LOCK
     must(S7, mode[i] == PR);
 #endif
+#ifndef REPLAY
     must(S7, MANY(ring) && st[i] == UP && !SILENCE);
+#endif
 #ifdef STRICT_OPEN
     must(S4, (s[GHOST].members & ~HAVE_PURGED(lifted)) == 0);
 #endif
@@ -498,9 +599,9 @@ inline check_open(i) {
 
 inline decide_reclaim(i, v) {
     if
-    :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) ->
+    :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) && MAYBE_RECLAIM(i, v) ->
         check_reclaim(i, v);
-        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i; offered[v] = 1;
+        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i;
         tell("node %d: reclaim of %d is open\n", i, v)
     :: !MAY_RECLAIM(i, v) && (reclaim[i] & B(v)) -> reclaim[i] = reclaim[i] & ~B(v)
     :: else
@@ -519,7 +620,10 @@ inline decide_done(i, v) {
     /* A server without a host comes up on the lowest member. */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] == NOBODY && LOWEST(i) == i &&
        !(said[i] & SAID_TAKE(v)) ->
-        said[i] = said[i] | SAID_TAKE(v); mcast(i, TAKE, v, 0)
+        said[i] = said[i] | SAID_TAKE(v);
+#ifndef REPLAY
+        mcast(i, TAKE, v, 0)
+#endif
     :: else
     fi
 }
@@ -586,7 +690,7 @@ inline decide(i) {
     fi;
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && !(s[i].enforcing & B(i)) && !(said[i] & SAID_ENFORCING) &&
-       gate[i] == SHUT && gate_at[i] == s[i].C && EPOCH_DURABLE(i) ->
+       gate[i] == SHUT && gate_at[i] == s[i].C && (kreclaim[i] & ~reclaim[i]) == 0 && EPOCH_DURABLE(i) ->
         said[i] = said[i] | SAID_ENFORCING; mcast(i, ENFORCING, 0, s[i].C)
     :: else
     fi;
@@ -622,7 +726,13 @@ inline decide(i) {
 #define DISK(i)      (ACTING(i) && UNSAVED(i))
 #define DOWN(i)      (!FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX))
 #define NEWS(i)      (st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0)
-#if SLOW == 7
+#ifdef REPLAY
+#define AFTER_KERNEL(i) 1
+#define AFTER_DISK(i)   1
+#define AFTER_STREAM(i) 1
+#define AFTER_NODES     provided (!wrong)
+#define AFTER_LOWER     provided (!wrong)
+#elif SLOW == 7
 #define AFTER_KERNEL(i) 1
 #define AFTER_DISK(i)   1
 #define AFTER_STREAM(i) 1
@@ -642,15 +752,23 @@ proctype node(byte i) AFTER_LOWER {
 end: do
     :: atomic {
         if
-        :: d_step { RUNS(i) && len(q[i]) > 0 && AFTER_DISK(i) -> mid = 1; deliver(i) }
+        :: d_step { RUNS(i) && len(q[i]) > 0 && AFTER_DISK(i) && TOLD(i) -> mid = 1; deliver(i) }
         /* quorum's news, on a descriptor of its own */
         :: d_step { RUNS(i) && NEWS(i) && AFTER_DISK(i) -> mid = 1; confirmed[i] = NAMED; live[i] = ring }
         /* the kernel has closed what it was told to close */
         :: d_step { RUNS(i) && gate[i] == CLOSING -> mid = 1; kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
         :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> mid = 1; kreclaim[i] = reclaim[i] }
+#ifdef REPLAY
+        :: d_step { RUNS(i) && IS(FINISHED_, i) -> mid = 1;
+            if :: e_b == 0 -> finished0[i] = s[i].start[0] :: else -> finished1[i] = s[i].start[1] fi; next() }
+        :: d_step { RUNS(i) && IS(STOPPING, i) -> mid = 1; stopping[i] = e_b; next() }
+#else
         /* all have reclaimed, or the deadline passed, or an operator lifts */
-        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] && AFTER_STREAM(i) -> mid = 1; finished0[i] = s[i].start[0] }
-        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] && AFTER_STREAM(i) -> mid = 1; finished1[i] = s[i].start[1] }
+        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] && AFTER_STREAM(i) -> mid = 1;
+            finished0[i] = s[i].start[0]; offered[0] = (s[i].start[0] == s[GHOST].start[0] -> 1 : offered[0]) }
+        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] && AFTER_STREAM(i) -> mid = 1;
+            finished1[i] = s[i].start[1]; offered[1] = (s[i].start[1] == s[GHOST].start[1] -> 1 : offered[1]) }
+#endif
         :: d_step { RUNS(i) && DISK(i) && AFTER_KERNEL(i) -> mid = 1;
             disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1;
             tell("node %d: on disk: C %d, purged %d, view %d\n", i, disk_C[i], disk_purged[i], disk_view[i]) }
@@ -661,12 +779,13 @@ end: do
         :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] && AFTER_STREAM(i) -> mid = 1;
             convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
         /* a proof of fencing, or the end of somebody's permit */
-        :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) || !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1)) -> mid = 1; skip }
+        :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) && MAYBE_RECLAIM(i, 0) ||
+           !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) && MAYBE_RECLAIM(i, 1)) -> mid = 1; skip }
         /* an echo: the gate may open */
-        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) -> mid = 1;
+        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) && MAYBE_OPEN(i) -> mid = 1;
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
         /* the permit runs out while the token is lost */
-        :: d_step { RUNS(i) && kopen[i] && SILENCE && AFTER_STREAM(i) -> mid = 1; kopen[i] = 0 }
+        :: d_step { RUNS(i) && kopen[i] && (SILENCE || TOLD_CLOSE(i)) && AFTER_STREAM(i) -> mid = 1; kopen[i] = 0 }
         fi;
         d_step { decide(i) }
         d_step { flush(); mid = 0 }
@@ -738,14 +857,21 @@ inline more(i) { /* the step of a node, if it was one, and what was said */
 proctype nature(byte i) AFTER_NODES {
 end: do
     :: atomic { if
+#ifdef REPLAY
+    :: d_step { IS(LOST, i) && st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i); next() }
+#else
     /* the ring loses a silent node: later than every permit of its members */
 #ifdef BUG_LONG_PERMIT
     :: d_step { st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i) }
 #else
     :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> mid = 1; lose_node(i) }
 #endif
+#endif
     /* a node without a daemon falls silent with its permit running: the kernel closes alone */
     :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> mid = 1; kopen[i] = 0; kreclaim[i] = 0 }
+#ifdef REPLAY
+    :: d_step { e_kind == FENCED_ && st[i] == CUT && (left & B(i)) && MANY(ring) -> mid = 1; no_node(i) }
+#else
     /* it notices that it is alone */
     :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> mid = 1; empty_queue(i); confirmed[i] = PENDING;
 #ifndef BUG_INQUORATE
@@ -754,11 +880,17 @@ end: do
         new_view(i); z = 1 }
     /* fencing */
     :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> mid = 1; no_node(i) }
+#endif
     /* the keeper of the locks gives up PR and EX of a daemon that is gone, not CW */
     :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mid = 1; mode[i] = NL }
     /* the lowest synced member, having delivered all so far, answers HELLO with a snapshot */
+#ifdef REPLAY
+    :: d_step { IS(ORDER, NOBODY) && e_type == SYNC && e_b == i && RUNS(i) && !synced[i] && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY -> mid = 1;
+            next();
+#else
     :: d_step { RUNS(i) && st[i] == UP && !synced[i] && (ring & B(i)) && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY &&
        RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP -> mid = 1;
+#endif
             order(SYNC, NOBODY, i, 0); z = 1;
             empty_queue(i);
             copy(i, GHOST); synced[i] = 1; new_view(i); quorate_view[i] = disk_view[i];
@@ -766,6 +898,7 @@ end: do
             if :: s[i].lifting -> said[i] = said[i] | SAID_DURABLE :: else fi;
 #endif
             skip }
+#ifndef REPLAY
     /* daemon_timeout: a node without daemon that holds up the grace is fenced */
     :: d_step { st[i] == UP && !daemon[i] && s[GHOST].R != 0 && !kopen[i] && LOWEST(GHOST) != NOBODY &&
        (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)
@@ -773,6 +906,7 @@ end: do
         || s[GHOST].need == 0
 #endif
        ) -> mid = 1; st[i] = CUT }
+#endif
     fi; more(i) }
 od
 }
@@ -834,6 +968,11 @@ od
 #define FAULTS !calm
 inline fail(i)  { st[i] = CUT; tell("node %d falls silent\n", i) }
 inline leave(i) { tell("node %d leaves\n", i); st[i] = CUT; kopen[i] = 0; kreclaim[i] = 0; lose_node(i) }
+#ifdef KILL_IDLE         /* a daemon dies only while its node holds nothing */
+#define MAY_DIE(i) (mode[i] == NL)
+#else
+#define MAY_DIE(i) 1
+#endif
 inline kill(i) {
     tell("daemon of %d dies\n", i);
     no_daemon(i);
@@ -850,7 +989,15 @@ inline restart(i) { /* a daemon starts: attaching closes the gate */
 inline boot(i) { tell("node %d boots\n", i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
 inline merge(i) { /* it comes back without having left */
     tell("node %d merges\n", i);
-    st[i] = UP; left = left & ~B(i); ring = ring | B(i); empty_queue(i);
+    st[i] = UP; left = left & ~B(i); ring = ring | B(i);
+#ifdef BUG_NO_VIEW       /* what it said while it was cut off arrives now, as if it were news */
+    do
+    :: len(q[i]) > 0 -> q[i]?t_, a_, b_, c_; if :: a_ == i -> order(t_, a_, b_, c_) :: else fi
+    :: else -> break
+    od; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0;
+#else
+    empty_queue(i);
+#endif
 #ifdef BUG_MERGE_KEEPS   /* it keeps its state */
     order(JOIN, NOBODY, i, 1); empty_queue(i);
     if :: synced[i] -> order(SYNC, NOBODY, i, 0); empty_queue(i); s[i].view = s[GHOST].view; s[i].members = s[GHOST].members;
@@ -866,18 +1013,43 @@ inline merge(i) { /* it comes back without having left */
 proctype faults(byte i) AFTER_NODES { /* of one node */
 end: do
     :: atomic { if
+#ifdef REPLAY
+    :: d_step { IS(OFF, i) && st[i] == UP -> mid = 1; fail(i); kopen[i] = 0; kreclaim[i] = 0; told_open[i] = 0; told_reclaim[i] = 0; stopping[i] = 0; next() }
+    :: d_step { IS(KILL, i) && st[i] == UP && daemon[i] -> mid = 1; kill(i); stopping[i] = 0; next() }
+    :: d_step { IS(DAEMON, i) && st[i] == UP && !daemon[i] -> mid = 1; restart(i); next() }
+#else
     :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> mid = 1; failures++; fail(i) }
     :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> mid = 1; leaves++; leave(i) }
-    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] -> mid = 1; kills++; kill(i) }
+    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] && MAY_DIE(i) -> mid = 1; kills++; kill(i) }
     :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; joins++; restart(i) }
     :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> mid = 1; joins++; boot(i) }
     :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> mid = 1; merges++; merge(i) }
+#endif
     fi; more(i) }
 od
 }
 proctype people() AFTER_NODES {
 end: do
     :: atomic { if
+#ifdef REPLAY
+    :: d_step { e_kind == END -> mid = 1; must(REPLAYED, 0) }
+    :: d_step { e_kind == LOCK && mode[e_node] == e_b -> mid = 1; next() }
+    :: d_step { e_kind == FENCED_ && left == 0 -> mid = 1; next() }
+    /* what people may ask for at any time; a server without a host is nobody's */
+    :: d_step { e_kind == ORDER && (e_type == START || e_type == TAKE || e_type == RELEASED ||
+        e_type == DONE && s[GHOST].host[e_b] == NOBODY) && (s[GHOST].members & B(e_from)) && st[e_from] == UP -> mid = 1;
+        if
+        :: e_type == RELEASED && (e_c & B(e_b)) -> running[e_b] = NOBODY; dropped[e_b] = 1; must(S8, !kopen[0] && !kopen[1] && !kopen[2])
+        :: else
+        fi;
+        if :: e_type == DONE -> order(DONE, e_from, e_b, s[GHOST].start[e_b]) :: else -> order(e_type, e_from, e_b, e_c) fi;
+        next() }
+    /* what a node has said by the rules */
+    :: d_step { e_kind == ORDER && said_by??[eval(e_from), eval(e_type), eval(e_b), _] && st[e_from] == UP && SAME_VIEW(e_from) -> mid = 1;
+        said_by??eval(e_from), eval(e_type), eval(e_b), c_;
+        if :: e_type == NODE_DOWN -> c_ = e_c :: else fi;
+        order(e_type, e_from, e_b, c_); c_ = 0; next() }
+#else
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 0, 0) }
 #if HOST1 != NOBODY
     :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 1, 0) }
@@ -914,6 +1086,7 @@ end: do
 #ifdef CALM
     :: d_step { FAULTS -> mid = 1; calm = 1 }
 #endif
+#endif
     :: d_step { 0 -> mid = 1; skip }
     fi; d_step { flush(); mid = 0 } }
 od
@@ -923,11 +1096,15 @@ od
 #define GOOD(i) (!(s[GHOST].members & B(i)) || (kopen[i] && mode[i] == PR && s[i].R == 0))
 proctype watcher() {
 end: timeout ->
+#ifdef REPLAY
+    wrong = 1
+#else
     if
     :: MANY(ring) && MANY(GROUP) -> must(L1, MANY(s[GHOST].members)); must(L1, s[GHOST].R == 0);
         must(L1, GOOD(0) && GOOD(1) && GOOD(2)); must(S8, !dropped[0] && !dropped[1])
     :: else
     fi
+#endif
 }
 
 init {
@@ -946,7 +1123,17 @@ init {
                 mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; i++
             :: else -> break
             od;
-            running[0] = 0; running[1] = HOST1; used_C = 1; i = 0;
+#ifdef REPLAY
+            c_code { read_trace(); }; load(); i = 0;
+            do
+            :: i <= N -> s[i].host[0] = e_host0; s[i].host[1] = e_host1; i++
+            :: else -> break
+            od;
+            running[0] = e_host0; running[1] = e_host1; told_open[0] = 1; told_open[1] = 1; told_open[2] = 1; at = 1; load();
+#else
+            running[0] = 0; running[1] = HOST1;
+#endif
+             used_C = 1; i = 0;
 #ifdef TWO
             do :: i <= N -> s[i].members = 3; s[i].down = 4; i++ :: else -> break od;
             i = 0; no_node(2); live[0] = 3; live[1] = 3;
