@@ -139,6 +139,7 @@ inline next() { at++; c_code { farthest = now.at > farthest ? now.at : farthest;
 #define MOVING(i, v)     (stopping[i] & B(v))
 #define TOLD_CLOSE(i)    (IS(GATE, i) && !e_b)
 #define MAYBE_OPEN(i)    (IS(GATE, i) && e_b)
+#define WITH_RECORDS     e_c
 #define HAS_RECORDS(r, v) ((c_ & B(v)) || (s[r].need & B(v)))
 chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way to the stream */
 #else
@@ -146,6 +147,7 @@ chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way t
 #define MOVING(i, v)     (moving == v)
 #define TOLD_CLOSE(i)    0
 #define MAYBE_OPEN(i)    1
+#define WITH_RECORDS     0
 #define HAS_RECORDS(r, v) 1
 #endif
 
@@ -439,8 +441,8 @@ inline apply(r) {
                 must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);
 #endif
                 lifted = s[r].R;
-                if :: (s[r].needed & 1) && COVERED(0) -> dropped[0] = 0 :: else fi;
-                if :: (s[r].needed & 2) && COVERED(1) -> dropped[1] = 0 :: else fi
+                if :: COVERED(0) -> dropped[0] = 0 :: else fi;
+                if :: COVERED(1) -> dropped[1] = 0 :: else fi
             :: else fi;
             s[r].R = 0; s[r].lifting = 0; s[r].durable = 0; s[r].last_done = NOBODY; s[r].needed = 0;
             s[r].enforcing = 0
@@ -480,7 +482,10 @@ inline flush() {
         :: x && (st[a_] != UP || !SAME_VIEW(a_))
 #ifdef REPLAY
         :: x && st[a_] == UP && SAME_VIEW(a_) && t_ != BARRIER ->
-            if :: said_by??[eval(a_), eval(t_), eval(b_), eval(c_)] || full(said_by) :: else -> said_by!a_, t_, b_, c_ fi
+            if
+            :: said_by??[eval(a_), eval(t_), eval(b_), eval(c_)]
+            :: !(said_by??[eval(a_), eval(t_), eval(b_), eval(c_)]) -> must(MODEL, len(said_by) < 14); said_by!a_, t_, b_, c_
+            fi
 #endif
         :: else -> deliver_to_all()
         fi
@@ -507,7 +512,10 @@ inline flush() {
 
 inline new_view(i) {
 #ifdef REPLAY
-    do :: said_by??[eval(i), _, _, _] -> said_by??eval(i), _, _, _ :: else -> break od;
+    do
+    :: said_by??[eval(i), _, _, _] -> said_by??eval(i), _, _, _
+    :: !(said_by??[eval(i), _, _, _]) -> break
+    od;
 #endif
     said[i] = 0; view_durable[i] = 0;
     barrier[i] = 0
@@ -519,10 +527,10 @@ inline lose_sync(i) { /* and says HELLO */
 }
 
 #ifdef REPLAY
-#define TOLD(i) (!synced[i] || q[i]?[BARRIER, _, _, _] || IS(DELIVER, i) && q[i]?[eval(e_type), eval(e_from), eval(e_b), _])
+#define TOLD(i) (!synced[i] || q[i]?[BARRIER, _, _, _] || q[i]?[SYNC, _, eval(i), _] || IS(DELIVER, i) && q[i]?[eval(e_type), eval(e_from), eval(e_b), _])
 inline told(i) {
     if
-    :: !synced[i] || t_ == BARRIER
+    :: !synced[i] || t_ == BARRIER || (t_ == SYNC && b_ == i)
     :: else ->
         if
         :: s[i].C != e_C || s[i].R != e_R || s[i].lifting != e_lifting || s[i].need != e_need || s[i].host[0] != e_host0 ||
@@ -812,7 +820,7 @@ inline lose_node(n) { /* the ring goes on without it */
     ring = ring & ~B(n); left = left | B(n);
     drop_locks(n);
     if
-    :: daemon[n] -> order(NODE_LEFT, NOBODY, n, 0)
+    :: daemon[n] -> order(NODE_LEFT, NOBODY, n, WITH_RECORDS)
     :: else -> order(RING, NOBODY, n, 0)
     fi
 }

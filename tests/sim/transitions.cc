@@ -60,13 +60,17 @@ void transitions::observe(const world& w) {
             line(w, "off", id);
         if (!was.powered && n->powered)
             line(w, "boot", id);
+        if (was.powered && n->powered && was.boot != n->boot)
+            line(w, "boot", id); // it went off and came back in between
         was.powered = n->powered;
+        was.boot = n->boot;
         const bool in_ring = !w.ring_of(id).empty();
         if (was.in_ring && !in_ring)
             line(w, "lost", id);
-        if (in_ring && w.ring_of(id).size() != w.ring_of(w.nodes.begin()->first).size() &&
-            !w.ring_of(w.nodes.begin()->first).empty())
-            line(w, "split", id);
+        for (const auto& [other, m] : w.nodes)
+            if (n->powered && m->powered && in_ring && !w.ring_of(other).empty() &&
+                !w.ring_of(other).contains(id))
+                line(w, "split", id);
         was.in_ring = in_ring;
         if (n->powered && was.daemon && !n->daemon)
             line(w, "kill", id);
@@ -80,7 +84,7 @@ void transitions::observe(const world& w) {
     for (const auto& [id, n] : w.nodes) {
         seen& was = seen_[id];
         if (!n->powered) {
-            was = {false, was.in_ring, false, false, false, {}, {}, {}, lock_mode::nl};
+            was = {was.boot, false, was.in_ring, false, false, false, {}, {}, {}, lock_mode::nl};
             continue;
         }
         if (n->daemon) {

@@ -27,6 +27,7 @@ public:
 
 private:
     struct seen {
+        std::uint64_t boot = 0;
         bool powered = false, in_ring = false, daemon = false, synced = false, open = false;
         std::set<std::string> reclaim, stopping;
         std::map<std::string, std::uint64_t> finished;
