@@ -3,21 +3,23 @@
  * The protocol of docs/design.md, for three nodes and two servers, under every schedule.
  *
  *   tests/model/run                  the part that CI runs
- *   tests/model/check                everything; prints the table of README.md
- *   tests/model/check purger ...     these configurations and variants
+ *   tests/model/check                everything; prints a table
+ *   tests/model/check merge ...      these configurations and variants
  *
  * By hand:
- *   spin -a -DSTARTS=1 -DFAILURES=1 grace.pml && gcc -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c
+ *   spin -a -DSTARTS=1 -DFAILURES=1 grace.pml && gcc -O2 -DSAFETY -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c
  *   ./pan -m100000                   # safety, and L1: every state where nothing is left to do is good
- *   gcc -O2 -DNP -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
+ *   gcc -O2 -DNP -DNOFAIR -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
  *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
  *
  * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
- * having left), MOVES of a server, COLD (power failure of the whole cluster). CALM: faults may also
+ * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES.
+ * WHO: the nodes that faults may hit. SLOW: the nodes that may lag. CALM: faults may also
  * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
- * switches take one rule away; pan must then find a violation.
+ * switches take one rule away; pan must then find a violation. MEND_ switches
+ * are rules that the code does not have yet (README.md). REPLAY: a trace leads (tests/model/replay).
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
