@@ -3,21 +3,23 @@
  * The protocol of docs/design.md, for three nodes and two servers, under every schedule.
  *
  *   tests/model/run                  the part that CI runs
- *   tests/model/check                everything; prints the table of README.md
- *   tests/model/check purger ...     these configurations and variants
+ *   tests/model/check                everything; prints a table
+ *   tests/model/check merge ...      these configurations and variants
  *
  * By hand:
- *   spin -a -DSTARTS=1 -DFAILURES=1 grace.pml && gcc -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c
+ *   spin -a -DSTARTS=1 -DFAILURES=1 grace.pml && gcc -O2 -DSAFETY -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c
  *   ./pan -m100000                   # safety, and L1: every state where nothing is left to do is good
- *   gcc -O2 -DNP -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
+ *   gcc -O2 -DNP -DNOFAIR -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
  *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
  *
  * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
- * having left), MOVES of a server, COLD (power failure of the whole cluster). CALM: faults may also
+ * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES.
+ * WHO: the nodes that faults may hit. SLOW: the nodes that may lag. CALM: faults may also
  * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
- * switches take one rule away; pan must then find a violation.
+ * switches take one rule away; pan must then find a violation. MEND_ switches
+ * are rules that the code does not have yet (README.md). REPLAY: a trace leads (tests/model/replay).
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
@@ -52,6 +54,23 @@
 #ifndef COLD
 #define COLD 0
 #endif
+#ifndef CRASHES         /* an nfsd ends in the middle of its reclaim */
+#define CRASHES 0
+#endif
+#ifndef TAKES           /* the highest live node asks for a server although another hosts it */
+#define TAKES 0
+#endif
+#ifndef WHO             /* the nodes that faults may hit */
+#define WHO 7
+#endif
+#ifndef SLOW            /* the nodes whose stream, kernel, disk and quorum news may lag; the others are prompt */
+#define SLOW 7
+#endif
+#ifdef TWO
+#define TAKER 1
+#else
+#define TAKER 2
+#endif
 #ifndef HOST1           /* where the second server is at first; NOBODY: there is no second server */
 #define HOST1 1
 #endif
@@ -59,7 +78,7 @@
 #define N      3
 #define GHOST  N
 #define NOBODY 7
-#define QLEN   16
+#define QLEN   24
 #define B(x)   (1 << (x))
 #define ALL    (B(N) - 1)
 #define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
@@ -86,6 +105,53 @@ typedef replicated {
 }
 replicated s[N + 1];
 chan q[N] = [QLEN] of { mtype, byte, byte, byte };      /* ordered, not yet delivered here */
+
+#ifdef REPLAY            /* a run of the simulator leads: tests/model/replay */
+c_decl { \#include "replay.h" }
+#define END      0
+#define ORDER    1       /* first delivery of a message anywhere: here it enters the stream */
+#define DELIVER  2
+#define GATE     3       /* the kernel's gate opens (1), closes (0) */
+#define RECLAIM  4       /* the servers for which the kernel accepts reclaims */
+#define LOCK     5       /* a daemon hears of a grant */
+#define OFF      6
+#define LOST     7       /* the ring has noticed that */
+#define FENCED_  8
+#define KILL     9
+#define DAEMON   10
+#define FINISHED_ 11     /* reclaim is over on this host: all have, deadline, operator, intact */
+#define STOPPING 12      /* the servers that are being stopped here */
+int at;                  /* the next line */
+byte e_kind, e_node, e_from, e_b, e_c, e_C, e_R, e_lifting, e_need, e_enforcing, e_host0, e_host1;
+mtype e_type = NODE_LEFT;
+bit wrong;
+bit told_open[N]; byte told_reclaim[N], stopping[N];
+inline load() {
+    c_code {
+        now.e_kind = trace[now.at][0]; now.e_node = trace[now.at][1]; now.e_type = trace[now.at][2];
+        now.e_from = trace[now.at][3]; now.e_b = trace[now.at][4]; now.e_c = trace[now.at][5];
+        now.e_C = trace[now.at][6]; now.e_R = trace[now.at][7]; now.e_lifting = trace[now.at][8];
+        now.e_need = trace[now.at][9]; now.e_enforcing = trace[now.at][10];
+        now.e_host0 = trace[now.at][11]; now.e_host1 = trace[now.at][12];
+    }
+}
+inline next() { at++; c_code { farthest = now.at > farthest ? now.at : farthest; }; load() }
+#define IS(kind, i)      (e_kind == kind && e_node == i)
+#define MAYBE_RECLAIM(i, v) (IS(RECLAIM, i) && (e_b & B(v)))
+#define MOVING(i, v)     (stopping[i] & B(v))
+#define TOLD_CLOSE(i)    (IS(GATE, i) && !e_b)
+#define MAYBE_OPEN(i)    (IS(GATE, i) && e_b)
+#define WITH_RECORDS     e_c
+#define HAS_RECORDS(r, v) ((c_ & B(v)) || (s[r].need & B(v)))
+chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way to the stream */
+#else
+#define MAYBE_RECLAIM(i, v) 1
+#define MOVING(i, v)     (moving == v)
+#define TOLD_CLOSE(i)    0
+#define MAYBE_OPEN(i)    1
+#define WITH_RECORDS     0
+#define HAS_RECORDS(r, v) 1
+#endif
 
 #define UP   0
 #define CUT  1                    /* silent; still runs */
@@ -136,13 +202,21 @@ byte said[N];                     /* once() */
 byte running[2];                  /* where the server's nfsd runs */
 bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
 byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
+bit offered[2];                   /* ghost: reclaim has come to its end since its locks went */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
 byte moving = NOBODY;             /* server that is being moved */
-byte starts, failures, leaves, kills, joins, merges, moves, colds;
+byte starts, failures, leaves, kills, joins, merges, moves, colds, crashes, takes;
 bit calm;
 
-bit z; byte x, y;                        /* scratch, 0 between steps */
+bit z, mid; byte x, y;                   /* scratch, 0 between steps */
 mtype t_ = NODE_LEFT; byte a_, b_, c_;
+
+/* What is violated, by name: spin quotes the text of an assertion. Never set, in no state. */
+#ifndef TELL
+hidden
+#endif
+byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
+#define must(property, e) assert(property || (e))
 
 #ifdef TELL
 #define tell(...) printf(__VA_ARGS__)
@@ -161,7 +235,11 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #define PURGER(r)   ((s[r].R != 0 && s[r].need == 0) -> HEIR(r) : NOBODY)
 #define HOSTS_NEED(i) (((s[i].need & 1) && s[i].host[0] == i) || ((s[i].need & 2) && s[i].host[1] == i))
 
+#ifdef REPLAY
+#define RUNS(i)     (daemon[i] && st[i] == UP)
+#else
 #define RUNS(i)     (daemon[i] && st[i] != DEAD)
+#endif
 #ifdef BUG_INQUORATE     /* a node acts without quorum */
 #define QUORATE(i)  1
 #else
@@ -185,7 +263,12 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #ifdef NO_FENCE
 #define ALL_FENCED(i) 1
 #else
-#define FENCED(i, j) ((live[i] & B(j)) || (st[j] == DEAD && !(s[i].members & B(j))))
+#ifdef NO_KEEPER         /* the DLM's locks die with the daemon, alive.<node> too */
+#define ALIVE_GONE(j) (st[j] == DEAD || !daemon[j])
+#else
+#define ALIVE_GONE(j) (st[j] == DEAD)
+#endif
+#define FENCED(i, j) ((live[i] & B(j)) || (ALIVE_GONE(j) && !(s[i].members & B(j))))
 #define ALL_FENCED(i) (FENCED(i, 0) && FENCED(i, 1) && FENCED(i, 2))
 #endif
 #ifdef BUG_NO_LOCK       /* messages alone */
@@ -196,10 +279,10 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 
 #define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
 #define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
-    FINISHED(i, v) != s[i].start[v] && moving != v && HOLDS(i, CW) && \
+    FINISHED(i, v) != s[i].start[v] && !MOVING(i, v) && HOLDS(i, CW) && \
     gate[i] == SHUT && gate_at[i] == s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
 
-#ifdef BUG_EARLY_OPEN    /* the purger opens at its LIFT, not at the delivery */
+#ifdef BUG_EARLY_OPEN    /* the purger opens at the sending of LIFT, not at its delivery */
 #define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_LIFT))
 #else
 #define LIFTED(i) (s[i].R == 0)
@@ -221,7 +304,9 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 /* Another member of this view has echoed: no loss of the token is under way. */
 #define UNNOTICED(j) (st[j] == CUT && !(left & B(j)))
 #define SILENCE (UNNOTICED(0) || UNNOTICED(1) || UNNOTICED(2))
-#ifdef BUG_NO_ECHO       /* what comes back to oneself counts as an echo */
+#ifdef REPLAY            /* the simulator has a clock for this */
+#define ECHOED(i) (st[i] == UP)
+#elif defined(BUG_NO_ECHO)  /* what comes back to oneself counts as an echo */
 #define ECHOED(i) 1
 #else
 #define ECHOED(i) (st[i] == UP && !SILENCE && s[i].view == s[GHOST].view)
@@ -232,7 +317,7 @@ mtype t_ = NODE_LEFT; byte a_, b_, c_;
 #else
 #define IDLE(i) NL
 #endif
-#define WANTED_MODE(i) (s[i].R == 0 -> PR : (s[i].need != 0 -> (HOSTS_NEED(i) -> CW : IDLE(i)) : (PURGER(i) == i -> EX : IDLE(i))))
+#define WANTED_MODE(i) (LIFTED(i) -> PR : (s[i].need != 0 -> (HOSTS_NEED(i) -> CW : IDLE(i)) : (PURGER(i) == i -> EX : IDLE(i))))
 
 #define FROZEN (left != 0 || !MANY(ring))
 #define FITS1(i, j, m) ((i) == (j) || mode[j] == NL || (mode[j] == PR && (m) == PR) || (mode[j] == CW && (m) == CW))
@@ -258,8 +343,8 @@ inline start_server(r, v) {
 inline bury(r, n) {
     s[r].members = s[r].members & ~B(n); s[r].enforcing = s[r].enforcing & ~B(n);
     s[r].durable = s[r].durable & ~B(n); s[r].down = s[r].down | B(n);
-    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; start_server(r, 0) :: else fi;
-    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; start_server(r, 1) :: else fi
+    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; if :: HAS_RECORDS(r, 0) -> start_server(r, 0) :: else fi :: else fi;
+    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; if :: HAS_RECORDS(r, 1) -> start_server(r, 1) :: else fi :: else fi
 }
 
 #ifdef NO_START_NUMBER   /* an older DONE counts */
@@ -267,12 +352,31 @@ inline bury(r, n) {
 #else
 #define SAME_START(r) (s[r].start[b_] == c_)
 #endif
+#ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
+#define BY_HOST(r) 1
+#else
+#define BY_HOST(r) (s[r].host[b_] == NOBODY || s[r].host[b_] == a_)
+#endif
 #ifdef NO_START_COUNT    /* a PURGE counts although a START came between */
 #define SAME_COUNT(r) 1
-#define NO_NEED(r) 1
 #else
 #define SAME_COUNT(r) (c_ == s[r].starts)
+#endif
+#ifdef NO_PURGER_CHECK   /* anybody's PURGE counts */
+#define NO_NEED(r) 1
+#else
 #define NO_NEED(r) (PURGER(r) == a_)
+#endif
+
+#ifdef REPLAY            /* an operator may lift */
+#define COVERED(v) 1
+#else
+#define COVERED(v) offered[v]
+#endif
+#ifdef MEND_S4           /* LIFT is void unless every synced member has said that it has the purge */
+#define ANSWERED(r) ((s[r].members & ~s[r].durable) == 0)
+#else
+#define ANSWERED(r) 1
 #endif
 
 /* S4. A joiner whose snapshot came between the sending of LIFT and its delivery may have it on disk later, a dead
@@ -295,41 +399,52 @@ inline apply(r) {
     :: t_ == SYNC -> s[r].members = s[r].members | B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
     :: t_ == NODE_DOWN ->
         if :: !(s[r].members & B(b_)) && !(s[r].down & B(b_)) -> bury(r, b_) :: else fi
-    :: t_ == START -> start_server(r, b_)
+    :: t_ == START -> if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
     :: t_ == TAKE ->
         if
 #ifndef NO_RELEASED      /* a server is taken from a node that has not released it */
         :: s[r].host[b_] != NOBODY && s[r].host[b_] != a_
 #endif
-        :: else -> s[r].host[b_] = a_; start_server(r, b_)
+        :: else -> s[r].host[b_] = a_; if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
         fi
     :: t_ == RELEASED ->
         if :: s[r].host[b_] == a_ -> s[r].host[b_] = NOBODY;
-            if :: !(s[r].need & B(b_)) -> start_server(r, b_) :: else fi
+            if :: !(s[r].need & B(b_)) && HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
         :: else fi
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
-        if :: (s[r].need & B(b_)) && SAME_START(r) && (s[r].host[b_] == NOBODY || s[r].host[b_] == a_) ->
+        if :: (s[r].need & B(b_)) && SAME_START(r) && BY_HOST(r) ->
             s[r].need = s[r].need & ~B(b_);
             if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
         :: else fi
     :: t_ == PURGE ->
         if :: s[r].R != 0 && b_ == s[r].R && !s[r].lifting && SAME_COUNT(r) && NO_NEED(r) ->
             s[r].lifting = 1; s[r].purged = s[r].R; s[r].durable = 0;
-            if :: r == GHOST -> assert(s[r].need == 0); assert(mode[a_] == EX) /* S4: by one node, alone */ :: else fi
+            if
+            :: r == GHOST ->
+                must(S8, s[r].need == 0);
+                must(S3, kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0); /* nobody reclaims what is being purged */
+#if !defined(BUG_NO_LOCK) && !defined(BUG_NO_EX)
+                must(S4, mode[a_] == EX)                                            /* by one node, alone */
+#endif
+            :: else
+            fi
         :: else fi
     :: t_ == DURABLE -> if :: s[r].lifting && b_ == s[r].R -> s[r].durable = s[r].durable | B(a_) :: else fi
     :: t_ == LIFT ->
 #ifdef NO_LIFT_CHECK     /* a LIFT of another epoch counts */
         if :: s[r].R != 0 ->
 #else
-        if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ ->
+        if :: s[r].lifting && b_ == s[r].R && c_ == s[r].starts && PURGER(r) == a_ && ANSWERED(r) ->
 #endif
             if :: r == GHOST ->
-                assert(MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R)); /* S4 */
+                must(S4, MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R));
+#ifdef STRICT            /* S4 as it is written: no synced member lacks it */
+                must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);
+#endif
                 lifted = s[r].R;
-                if :: s[r].needed & 1 -> dropped[0] = 0 :: else fi;
-                if :: s[r].needed & 2 -> dropped[1] = 0 :: else fi
+                if :: COVERED(0) -> dropped[0] = 0 :: else fi;
+                if :: COVERED(1) -> dropped[1] = 0 :: else fi
             :: else fi;
             s[r].R = 0; s[r].lifting = 0; s[r].durable = 0; s[r].last_done = NOBODY; s[r].needed = 0;
             s[r].enforcing = 0
@@ -344,7 +459,7 @@ inline deliver_to_all() {
     apply(GHOST);
     x = 0;
     do
-    :: x < N -> if :: daemon[x] && (ring & B(x)) -> assert(len(q[x]) < QLEN); q[x]!t_, a_, b_, c_ :: else fi; x++
+    :: x < N -> if :: daemon[x] && (ring & B(x)) -> must(MODEL, len(q[x]) < QLEN); q[x]!t_, a_, b_, c_ :: else fi; x++
     :: else -> break
     od; x = 0
 }
@@ -367,15 +482,43 @@ inline flush() {
         if
         :: x && st[a_] == CUT -> if :: len(q[a_]) < QLEN - 2 -> q[a_]!t_, a_, b_, c_ :: else fi
         :: x && (st[a_] != UP || !SAME_VIEW(a_))
+#ifdef REPLAY
+        :: x && st[a_] == UP && SAME_VIEW(a_) && t_ != BARRIER ->
+            if
+            :: said_by??[eval(a_), eval(t_), eval(b_), eval(c_)]
+            :: !(said_by??[eval(a_), eval(t_), eval(b_), eval(c_)]) -> must(MODEL, len(said_by) < 14); said_by!a_, t_, b_, c_
+            fi
+#endif
         :: else -> deliver_to_all()
         fi
     :: else -> break
-    od; x = 0; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0
+    od;
+#ifdef REPLAY
+    x = 0;               /* what a kernel does now must be what the trace says next */
+    do
+    :: x < N && st[x] == UP && kopen[x] != told_open[x] && IS(GATE, x) && e_b == kopen[x] -> told_open[x] = kopen[x]; next(); x = 0
+    :: x < N && st[x] == UP && kreclaim[x] != told_reclaim[x] && IS(RECLAIM, x) && e_b == kreclaim[x] ->
+        told_reclaim[x] = kreclaim[x]; next(); x = 0
+    :: x >= N -> break
+    :: else -> x++
+    od;
+    if :: kopen[0] != told_open[0] || kopen[1] != told_open[1] || kopen[2] != told_open[2] || kreclaim[0] != told_reclaim[0] ||
+          kreclaim[1] != told_reclaim[1] || kreclaim[2] != told_reclaim[2] -> wrong = 1
+    :: else
+    fi;
+#endif
+    x = 0; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0
 }
 
 /* ---- one node (fsm.cc) --------------------------------------------------------------------------- */
 
 inline new_view(i) {
+#ifdef REPLAY
+    do
+    :: said_by??[eval(i), _, _, _] -> said_by??eval(i), _, _, _
+    :: !(said_by??[eval(i), _, _, _]) -> break
+    od;
+#endif
     said[i] = 0; view_durable[i] = 0;
     barrier[i] = 0
 }
@@ -385,6 +528,26 @@ inline lose_sync(i) { /* and says HELLO */
     if :: st[i] == UP && (s[GHOST].members & B(i)) -> order(HELLO, i, i, 0) :: else fi
 }
 
+#ifdef REPLAY
+#define TOLD(i) (!synced[i] || q[i]?[BARRIER, _, _, _] || q[i]?[SYNC, _, eval(i), _] || IS(DELIVER, i) && q[i]?[eval(e_type), eval(e_from), eval(e_b), _])
+inline told(i) {
+    if
+    :: !synced[i] || t_ == BARRIER || (t_ == SYNC && b_ == i)
+    :: else ->
+        if
+        :: s[i].C != e_C || s[i].R != e_R || s[i].lifting != e_lifting || s[i].need != e_need || s[i].host[0] != e_host0 ||
+           s[i].host[1] != e_host1 || (s[i].R != 0 && (s[i].enforcing & s[i].members) != e_enforcing) ->
+            tell("node %d has C %d, R %d, lifting %d, need %d, enforcing %d, hosts %d %d\n", i, s[i].C, s[i].R, s[i].lifting,
+                s[i].need, s[i].enforcing & s[i].members, s[i].host[0], s[i].host[1]); wrong = 1
+        :: else
+        fi;
+        next()
+    fi
+}
+#else
+#define TOLD(i) 1
+#define told(i) skip
+#endif
 inline deliver(i) {
     q[i]?t_, a_, b_, c_;
     y = s[i].starts;
@@ -407,32 +570,46 @@ inline deliver(i) {
         fi;
         if
         :: t_ == NODE_LEFT || t_ == PROC_LEFT || t_ == JOIN -> new_view(i)
+#if defined(MEND_S4) && !defined(NO_SAY_AGAIN)
+        :: t_ == LIFT && a_ == i && synced[i] && s[i].lifting -> said[i] = said[i] & ~SAID_LIFT  /* it was void */
+#endif
         :: t_ == PURGE || t_ == LIFT -> said[i] = said[i] & ~(SAID_DURABLE | SAID_ENFORCING)
         :: s[i].starts != y -> said[i] = 0
         :: else
         fi
     fi;
+    told(i);
     y = 0
 }
 
-/* All that the model asks when a kernel starts to accept reclaims. */
+/* All that the model asks when a kernel starts to accept reclaims, and when a gate opens. */
+#define PURGED_ON(i, j) (!(s[i].members & live[i] & B(j)) || disk_purged[j] >= s[i].purged)
 inline check_reclaim(i, v) {
-    assert(!kopen[0] && !kopen[1] && !kopen[2]);                                          /* S1, S2 */
-    assert((left & ~live[i]) == 0);                        /* S2: those of whose death it can know are fenced */
-    assert(disk_purged[i] >= lifted);                                                     /* S3 */
-    assert((i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v)))); /* S9 */
-    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+    must(S1, !kopen[0] && !kopen[1] && !kopen[2]);
+    must(S2, (left & ~live[i]) == 0);                      /* those of whose death it can know are fenced */
+    must(S3, disk_purged[i] >= lifted && s[i].R > s[i].purged);
+    must(S4, PURGED_ON(i, 0) && PURGED_ON(i, 1) && PURGED_ON(i, 2));
+    must(S9, (i == 0 || !(kreclaim[0] & B(v))) && (i == 1 || !(kreclaim[1] & B(v))) && (i == 2 || !(kreclaim[2] & B(v))));
+    must(S6, s[i].C >= used_C); used_C = s[i].C
 }
 inline check_open(i) {
-    assert(kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0);                     /* S1 */
-    assert(mode[i] == PR && MANY(ring) && st[i] == UP && !SILENCE);                       /* S7 */
-    assert(!dropped[0] && !dropped[1]);                                                   /* S8 */
-    assert(s[i].C >= used_C); used_C = s[i].C                                             /* S6 */
+    must(S1, kreclaim[0] == 0 && kreclaim[1] == 0 && kreclaim[2] == 0);
+#ifndef BUG_NO_LOCK
+    must(S7, mode[i] == PR);
+#endif
+#ifndef REPLAY
+    must(S7, MANY(ring) && st[i] == UP && !SILENCE);
+#endif
+#ifdef STRICT_OPEN
+    must(S4, (s[GHOST].members & ~HAVE_PURGED(lifted)) == 0);
+#endif
+    must(S8, !dropped[0] && !dropped[1]);
+    must(S6, s[i].C >= used_C); used_C = s[i].C
 }
 
 inline decide_reclaim(i, v) {
     if
-    :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) ->
+    :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) && MAYBE_RECLAIM(i, v) ->
         check_reclaim(i, v);
         reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i;
         tell("node %d: reclaim of %d is open\n", i, v)
@@ -448,12 +625,15 @@ inline decide_done(i, v) {
 #ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
        (live[i] & B(s[i].host[v])) && LOWEST(i) == i && !(said[i] & SAID_TAKE(v)) ->
-        said[i] = said[i] | SAID_TAKE(v); order(RELEASED, s[i].host[v], v, 0)
+        said[i] = said[i] | SAID_TAKE(v); mcast(i, DONE, v, s[i].start[v])
 #endif
     /* A server without a host comes up on the lowest member. */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] == NOBODY && LOWEST(i) == i &&
        !(said[i] & SAID_TAKE(v)) ->
-        said[i] = said[i] | SAID_TAKE(v); mcast(i, TAKE, v, 0)
+        said[i] = said[i] | SAID_TAKE(v);
+#ifndef REPLAY
+        mcast(i, TAKE, v, 0)
+#endif
     :: else
     fi
 }
@@ -520,7 +700,7 @@ inline decide(i) {
     fi;
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && !(s[i].enforcing & B(i)) && !(said[i] & SAID_ENFORCING) &&
-       gate[i] == SHUT && gate_at[i] == s[i].C && EPOCH_DURABLE(i) ->
+       gate[i] == SHUT && gate_at[i] == s[i].C && (kreclaim[i] & ~reclaim[i]) == 0 && EPOCH_DURABLE(i) ->
         said[i] = said[i] | SAID_ENFORCING; mcast(i, ENFORCING, 0, s[i].C)
     :: else
     fi;
@@ -550,40 +730,75 @@ inline decide(i) {
 
 #define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i])
 
-proctype node(byte i) {
+/* What a prompt node has to do comes before everything else, in this order. */
+#define PROMPT(i)    (!(SLOW & B(i)) && RUNS(i))
+#define KERNEL(i)    (gate[i] == CLOSING || reclaim[i] != kreclaim[i])
+#define DISK(i)      (ACTING(i) && UNSAVED(i))
+#define DOWN(i)      (!FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX))
+#define NEWS(i)      (st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0)
+#ifdef REPLAY
+#define AFTER_KERNEL(i) 1
+#define AFTER_DISK(i)   1
+#define AFTER_STREAM(i) 1
+#define AFTER_NODES     provided (!wrong)
+#define AFTER_LOWER     provided (!wrong)
+#elif SLOW == 7
+#define AFTER_KERNEL(i) 1
+#define AFTER_DISK(i)   1
+#define AFTER_STREAM(i) 1
+#define AFTER_NODES
+#define AFTER_LOWER
+#else
+#define AFTER_KERNEL(i) !(PROMPT(i) && KERNEL(i))
+#define AFTER_DISK(i)   !(PROMPT(i) && (KERNEL(i) || DISK(i) || DOWN(i)))
+#define URGENT(i)       (PROMPT(i) && (KERNEL(i) || DISK(i) || DOWN(i) || NEWS(i) || len(q[i]) > 0))
+#define AFTER_STREAM(i) !URGENT(i)
+#define AFTER_NODES     provided (mid || !URGENT(0) && !URGENT(1) && !URGENT(2))
+#define AFTER_LOWER     provided (mid || (_pid == 1 && (URGENT(0) || !URGENT(1) && !URGENT(2))) || \
+    (_pid == 2 && !URGENT(0) && (URGENT(1) || !URGENT(2))) || (_pid == 3 && !URGENT(0) && !URGENT(1)))
+#endif
+
+proctype node(byte i) AFTER_LOWER {
 end: do
     :: atomic {
         if
-        :: d_step { RUNS(i) && len(q[i]) > 0 -> deliver(i) }
+        :: d_step { RUNS(i) && len(q[i]) > 0 && AFTER_DISK(i) && TOLD(i) -> mid = 1; deliver(i) }
         /* quorum's news, on a descriptor of its own */
-        :: d_step { RUNS(i) && st[i] == UP && confirmed[i] != NAMED && s[i].rings == s[GHOST].rings && len(q[i]) == 0 ->
-            confirmed[i] = NAMED; live[i] = ring }
+        :: d_step { RUNS(i) && NEWS(i) && AFTER_DISK(i) -> mid = 1; confirmed[i] = NAMED; live[i] = ring }
         /* the kernel has closed what it was told to close */
-        :: d_step { RUNS(i) && gate[i] == CLOSING -> kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
-        :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> kreclaim[i] = reclaim[i] }
+        :: d_step { RUNS(i) && gate[i] == CLOSING -> mid = 1; kopen[i] = 0; kreclaim[i] = 0; gate[i] = SHUT }
+        :: d_step { RUNS(i) && gate[i] != CLOSING && reclaim[i] != kreclaim[i] -> mid = 1; kreclaim[i] = reclaim[i] }
+#ifdef REPLAY
+        :: d_step { RUNS(i) && IS(FINISHED_, i) -> mid = 1;
+            if :: e_b == 0 -> finished0[i] = s[i].start[0] :: else -> finished1[i] = s[i].start[1] fi; next() }
+        :: d_step { RUNS(i) && IS(STOPPING, i) -> mid = 1; stopping[i] = e_b; next() }
+#else
         /* all have reclaimed, or the deadline passed, or an operator lifts */
-        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] -> finished0[i] = s[i].start[0] }
-        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] -> finished1[i] = s[i].start[1] }
-        :: d_step { RUNS(i) && ACTING(i) && UNSAVED(i) ->
-            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1 }
+        :: d_step { RUNS(i) && (reclaim[i] & 1) && finished0[i] != s[i].start[0] && AFTER_STREAM(i) -> mid = 1;
+            finished0[i] = s[i].start[0]; offered[0] = (s[i].start[0] == s[GHOST].start[0] -> 1 : offered[0]) }
+        :: d_step { RUNS(i) && (reclaim[i] & 2) && finished1[i] != s[i].start[1] && AFTER_STREAM(i) -> mid = 1;
+            finished1[i] = s[i].start[1]; offered[1] = (s[i].start[1] == s[GHOST].start[1] -> 1 : offered[1]) }
+#endif
+        :: d_step { RUNS(i) && DISK(i) && AFTER_KERNEL(i) -> mid = 1;
+            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1;
+            tell("node %d: on disk: C %d, purged %d, view %d\n", i, disk_C[i], disk_purged[i], disk_view[i]) }
         /* the lock table */
-        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && (wanted[i] == NL || mode[i] == EX) ->
-            mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
-        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && convert?[eval(i)] && FITS(i, wanted[i]) ->
+        :: d_step { RUNS(i) && DOWN(i) && AFTER_KERNEL(i) -> mid = 1; mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
+        :: d_step { RUNS(i) && !FROZEN && wanted[i] != NONE && convert?[eval(i)] && FITS(i, wanted[i]) && AFTER_STREAM(i) -> mid = 1;
             convert?eval(i); mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
-        :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] ->
+        :: d_step { RUNS(i) && !FROZEN && cancelling[i] && convert??[eval(i)] && AFTER_STREAM(i) -> mid = 1;
             convert??eval(i); wanted[i] = NONE; cancelling[i] = 0 }
         /* a proof of fencing, or the end of somebody's permit */
-        :: d_step { RUNS(i) && !(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) -> skip }
-        :: d_step { RUNS(i) && !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) -> skip }
+        :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) && MAYBE_RECLAIM(i, 0) ||
+           !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) && MAYBE_RECLAIM(i, 1)) -> mid = 1; skip }
         /* an echo: the gate may open */
-        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) ->
+        :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) && MAYBE_OPEN(i) -> mid = 1;
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
         /* the permit runs out while the token is lost */
-        :: d_step { RUNS(i) && kopen[i] && SILENCE -> kopen[i] = 0 }
+        :: d_step { RUNS(i) && kopen[i] && (SILENCE || TOLD_CLOSE(i)) && AFTER_STREAM(i) -> mid = 1; kopen[i] = 0 }
         fi;
         d_step { decide(i) }
-        d_step { flush() }
+        d_step { flush(); mid = 0 }
     }
 od
 }
@@ -599,15 +814,15 @@ inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there *
     :: else -> break
     od; x = 0;
 #endif
-    if :: running[0] == n -> dropped[0] = 1 :: else fi;
-    if :: running[1] == n -> dropped[1] = 1 :: else fi;
-    assert(!(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2])) /* S8 */
+    if :: running[0] == n -> dropped[0] = 1; offered[0] = 0 :: else fi;
+    if :: running[1] == n -> dropped[1] = 1; offered[1] = 0 :: else fi;
+    must(S8, !(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2]))
 }
 inline lose_node(n) { /* the ring goes on without it */
     ring = ring & ~B(n); left = left | B(n);
     drop_locks(n);
     if
-    :: s[GHOST].members & B(n) -> order(NODE_LEFT, NOBODY, n, 0)
+    :: daemon[n] -> order(NODE_LEFT, NOBODY, n, WITH_RECORDS)
     :: else -> order(RING, NOBODY, n, 0)
     fi
 }
@@ -645,34 +860,47 @@ inline join(n, new_ring) {
 
 /* What is not a fault, and so comes about in the end. */
 inline more(i) { /* the step of a node, if it was one, and what was said */
-    if :: z -> z = 0; d_step { decide(i) } :: else fi;
-    d_step { flush() }
+    if :: z -> d_step { decide(i); z = 0 } :: else fi;
+    d_step { flush(); mid = 0 }
 }
 
-proctype nature(byte i) {
+proctype nature(byte i) AFTER_NODES {
 end: do
     :: atomic { if
+#ifdef REPLAY
+    :: d_step { IS(LOST, i) && st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i); next() }
+#else
     /* the ring loses a silent node: later than every permit of its members */
 #ifdef BUG_LONG_PERMIT
-    :: d_step { st[i] == CUT && (ring & B(i)) -> lose_node(i) }
+    :: d_step { st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i) }
 #else
-    :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> lose_node(i) }
+    :: d_step { st[i] == CUT && (ring & B(i)) && !kopen[0] && !kopen[1] && !kopen[2] -> mid = 1; lose_node(i) }
+#endif
 #endif
     /* a node without a daemon falls silent with its permit running: the kernel closes alone */
-    :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> kopen[i] = 0; kreclaim[i] = 0 }
+    :: d_step { !daemon[i] && st[i] != DEAD && (kopen[i] || kreclaim[i] != 0) -> mid = 1; kopen[i] = 0; kreclaim[i] = 0 }
+#ifdef REPLAY
+    :: d_step { e_kind == FENCED_ && st[i] == CUT && (left & B(i)) && MANY(ring) -> mid = 1; no_node(i) }
+#else
     /* it notices that it is alone */
-    :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> empty_queue(i); confirmed[i] = PENDING;
+    :: d_step { st[i] == CUT && (left & B(i)) && daemon[i] && synced[i] -> mid = 1; empty_queue(i); confirmed[i] = PENDING;
 #ifndef BUG_INQUORATE
         synced[i] = 0;
 #endif
         new_view(i); z = 1 }
     /* fencing */
-    :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> no_node(i) }
+    :: d_step { st[i] == CUT && (left & B(i)) && MANY(ring) -> mid = 1; no_node(i) }
+#endif
     /* the keeper of the locks gives up PR and EX of a daemon that is gone, not CW */
-    :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mode[i] = NL }
+    :: d_step { !daemon[i] && st[i] == UP && !FROZEN && (mode[i] == PR || mode[i] == EX) && !kopen[i] -> mid = 1; mode[i] = NL }
     /* the lowest synced member, having delivered all so far, answers HELLO with a snapshot */
+#ifdef REPLAY
+    :: d_step { IS(ORDER, NOBODY) && e_type == SYNC && e_b == i && RUNS(i) && !synced[i] && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY -> mid = 1;
+            next();
+#else
     :: d_step { RUNS(i) && st[i] == UP && !synced[i] && (ring & B(i)) && !(s[GHOST].members & B(i)) && LOWEST(GHOST) != NOBODY &&
-       RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP ->
+       RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP -> mid = 1;
+#endif
             order(SYNC, NOBODY, i, 0); z = 1;
             empty_queue(i);
             copy(i, GHOST); synced[i] = 1; new_view(i); quorate_view[i] = disk_view[i];
@@ -680,9 +908,15 @@ end: do
             if :: s[i].lifting -> said[i] = said[i] | SAID_DURABLE :: else fi;
 #endif
             skip }
+#ifndef REPLAY
     /* daemon_timeout: a node without daemon that holds up the grace is fenced */
     :: d_step { st[i] == UP && !daemon[i] && s[GHOST].R != 0 && !kopen[i] && LOWEST(GHOST) != NOBODY &&
-       (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)) -> st[i] = CUT }
+       (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)
+#ifdef MEND_L1           /* its keeper may still hold CW: while nobody NEEDs, too */
+        || s[GHOST].need == 0
+#endif
+       ) -> mid = 1; st[i] = CUT }
+#endif
     fi; more(i) }
 od
 }
@@ -719,12 +953,12 @@ inline found(best) {
     :: else -> break
     od; x = 0; y = 0
 }
-proctype founding() {
+proctype founding() AFTER_NODES {
     byte b = 0;
 end: do
     :: atomic { s[GHOST].members == 0 && MANY(GROUP) && SAID_HELLO(0) && SAID_HELLO(1) && SAID_HELLO(2) ->
         d_step {
-            b = (IN_GROUP(0) -> 0 : 1);
+            mid = 1; b = (IN_GROUP(0) -> 0 : 1);
 #ifdef BUG_STALE_DATABASE  /* whichever is the highest */
             b = (IN_GROUP(2) -> 2 : 1);
 #else
@@ -737,13 +971,18 @@ end: do
         if :: synced[0] -> d_step { decide(0) } :: else fi;
         if :: synced[1] -> d_step { decide(1) } :: else fi;
         if :: synced[2] -> d_step { decide(2) } :: else fi;
-        d_step { flush() } }
+        d_step { flush(); mid = 0 } }
 od
 }
 
 #define FAULTS !calm
 inline fail(i)  { st[i] = CUT; tell("node %d falls silent\n", i) }
 inline leave(i) { tell("node %d leaves\n", i); st[i] = CUT; kopen[i] = 0; kreclaim[i] = 0; lose_node(i) }
+#ifdef KILL_IDLE         /* a daemon dies only while its node holds nothing */
+#define MAY_DIE(i) (mode[i] == NL)
+#else
+#define MAY_DIE(i) 1
+#endif
 inline kill(i) {
     tell("daemon of %d dies\n", i);
     no_daemon(i);
@@ -760,7 +999,15 @@ inline restart(i) { /* a daemon starts: attaching closes the gate */
 inline boot(i) { tell("node %d boots\n", i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
 inline merge(i) { /* it comes back without having left */
     tell("node %d merges\n", i);
-    st[i] = UP; left = left & ~B(i); ring = ring | B(i); empty_queue(i);
+    st[i] = UP; left = left & ~B(i); ring = ring | B(i);
+#ifdef BUG_NO_VIEW       /* what it said while it was cut off arrives now, as if it were news */
+    do
+    :: len(q[i]) > 0 -> q[i]?t_, a_, b_, c_; if :: a_ == i -> order(t_, a_, b_, c_) :: else fi
+    :: else -> break
+    od; t_ = NODE_LEFT; a_ = 0; b_ = 0; c_ = 0;
+#else
+    empty_queue(i);
+#endif
 #ifdef BUG_MERGE_KEEPS   /* it keeps its state */
     order(JOIN, NOBODY, i, 1); empty_queue(i);
     if :: synced[i] -> order(SYNC, NOBODY, i, 0); empty_queue(i); s[i].view = s[GHOST].view; s[i].members = s[GHOST].members;
@@ -773,52 +1020,85 @@ inline merge(i) { /* it comes back without having left */
     tripped[i] = 1; z = 1
 }
 
-proctype faults(byte i) { /* of one node */
+proctype faults(byte i) AFTER_NODES { /* of one node */
 end: do
     :: atomic { if
-    :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> failures++; fail(i) }
-    :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> leaves++; leave(i) }
-    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] -> kills++; kill(i) }
-    :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> joins++; restart(i) }
-    :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> joins++; boot(i) }
-    :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> merges++; merge(i) }
+#ifdef REPLAY
+    :: d_step { IS(OFF, i) && st[i] == UP -> mid = 1; fail(i); kopen[i] = 0; kreclaim[i] = 0; told_open[i] = 0; told_reclaim[i] = 0; stopping[i] = 0; next() }
+    :: d_step { IS(KILL, i) && st[i] == UP && daemon[i] -> mid = 1; kill(i); stopping[i] = 0; next() }
+    :: d_step { IS(DAEMON, i) && st[i] == UP && !daemon[i] -> mid = 1; restart(i); next() }
+#else
+    :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> mid = 1; failures++; fail(i) }
+    :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> mid = 1; leaves++; leave(i) }
+    :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] && MAY_DIE(i) -> mid = 1; kills++; kill(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; joins++; restart(i) }
+    :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> mid = 1; joins++; boot(i) }
+    :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> mid = 1; merges++; merge(i) }
+#endif
     fi; more(i) }
 od
 }
-proctype people() {
+proctype people() AFTER_NODES {
 end: do
     :: atomic { if
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 0, 0) }
+#ifdef REPLAY
+    :: d_step { e_kind == END -> mid = 1; must(REPLAYED, 0) }
+    :: d_step { e_kind == LOCK && mode[e_node] == e_b -> mid = 1; next() }
+    :: d_step { e_kind == FENCED_ && left == 0 -> mid = 1; next() }
+    /* what people may ask for at any time; a server without a host is nobody's */
+    :: d_step { e_kind == ORDER && (e_type == START || e_type == TAKE || e_type == RELEASED ||
+        e_type == DONE && s[GHOST].host[e_b] == NOBODY) && (s[GHOST].members & B(e_from)) && st[e_from] == UP -> mid = 1;
+        if
+        :: e_type == RELEASED && (e_c & B(e_b)) -> running[e_b] = NOBODY; dropped[e_b] = 1; must(S8, !kopen[0] && !kopen[1] && !kopen[2])
+        :: else
+        fi;
+        if :: e_type == DONE -> order(DONE, e_from, e_b, s[GHOST].start[e_b]) :: else -> order(e_type, e_from, e_b, e_c) fi;
+        next() }
+    /* what a node has said by the rules */
+    :: d_step { e_kind == ORDER && said_by??[eval(e_from), eval(e_type), eval(e_b), _] && st[e_from] == UP && SAME_VIEW(e_from) -> mid = 1;
+        said_by??eval(e_from), eval(e_type), eval(e_b), c_;
+        if :: e_type == NODE_DOWN -> c_ = e_c :: else fi;
+        order(e_type, e_from, e_b, c_); c_ = 0; next() }
+#else
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 0, 0) }
 #if HOST1 != NOBODY
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> starts++; order(START, LOWEST(GHOST), 1, 0) }
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 1, 0) }
 #endif
 #if MOVES
     /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
     :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) &&
-       s[running[0]].host[0] == running[0] -> moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
+       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
     :: d_step { moving == 0 && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && s[running[0]].R != 0 &&
-       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) ->
-        dropped[0] = 1; assert(!kopen[0] && !kopen[1] && !kopen[2]) /* S8 */;
+       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) -> mid = 1;
+        dropped[0] = 1; offered[0] = 0; must(S8, !kopen[0] && !kopen[1] && !kopen[2]);
             x = running[0]; running[0] = NOBODY; moving = NOBODY; b_ = x; x = 0; y = b_; mcast(y, RELEASED, 0, 0); y = 0 }
-    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> moving = NOBODY }
-#ifdef NO_RELEASED
-    :: d_step { FAULTS && moves < MOVES && s[GHOST].R != 0 && (s[GHOST].members & 4) && st[2] == UP -> moves++; order(TAKE, 2, 0, 0) }
+    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> mid = 1; moving = NOBODY }
 #endif
+#if TAKES
+    :: d_step { FAULTS && takes < TAKES && s[GHOST].R != 0 && (s[GHOST].members & B(TAKER)) && st[TAKER] == UP -> mid = 1;
+        takes++; order(TAKE, TAKER, 0, 0) }
+#endif
+#if CRASHES
+    /* its host's tracking pipe is gone: START */
+    :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && (kreclaim[running[0]] & 1) &&
+       st[running[0]] == UP && (s[GHOST].members & B(running[0])) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
+        dropped[0] = 1; offered[0] = 0; order(START, running[0], 0, 0) }
 #endif
 #if COLD
-    :: d_step { FAULTS && colds < COLD -> colds++; tell("power failure\n");
+    :: d_step { FAULTS && colds < COLD -> mid = 1; colds++; tell("power failure\n");
         no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
-        dropped[0] = 1;
+        dropped[0] = 1; offered[0] = 0;
 #if HOST1 != NOBODY
-        dropped[1] = 1
+        dropped[1] = 1; offered[1] = 0
 #endif
         }
 #endif
 #ifdef CALM
-    :: d_step { FAULTS -> calm = 1 }
+    :: d_step { FAULTS -> mid = 1; calm = 1 }
 #endif
-    :: d_step { 0 -> skip }
-    fi; d_step { flush() } }
+#endif
+    :: d_step { 0 -> mid = 1; skip }
+    fi; d_step { flush(); mid = 0 } }
 od
 }
 
@@ -826,11 +1106,15 @@ od
 #define GOOD(i) (!(s[GHOST].members & B(i)) || (kopen[i] && mode[i] == PR && s[i].R == 0))
 proctype watcher() {
 end: timeout ->
+#ifdef REPLAY
+    wrong = 1
+#else
     if
-    :: MANY(ring) && MANY(GROUP) -> assert(MANY(s[GHOST].members)); assert(s[GHOST].R == 0);
-        assert(GOOD(0) && GOOD(1) && GOOD(2)); assert(!dropped[0] && !dropped[1])
+    :: MANY(ring) && MANY(GROUP) -> must(L1, MANY(s[GHOST].members)); must(L1, s[GHOST].R == 0);
+        must(L1, GOOD(0) && GOOD(1) && GOOD(2)); must(S8, !dropped[0] && !dropped[1])
     :: else
     fi
+#endif
 }
 
 init {
@@ -849,14 +1133,25 @@ init {
                 mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; i++
             :: else -> break
             od;
-            running[0] = 0; running[1] = HOST1; used_C = 1; i = 0;
+#ifdef REPLAY
+            c_code { read_trace(); }; load(); i = 0;
+            do
+            :: i <= N -> s[i].host[0] = e_host0; s[i].host[1] = e_host1; i++
+            :: else -> break
+            od;
+            running[0] = e_host0; running[1] = e_host1; told_open[0] = 1; told_open[1] = 1; told_open[2] = 1; at = 1; load();
+#else
+            running[0] = 0; running[1] = HOST1;
+#endif
+             used_C = 1; i = 0;
 #ifdef TWO
             do :: i <= N -> s[i].members = 3; s[i].down = 4; i++ :: else -> break od;
             i = 0; no_node(2); live[0] = 3; live[1] = 3;
 #endif
             skip
         }
-        do :: i < N -> run node(i); run nature(i); run faults(i); i++ :: else -> break od;
+        run node(0); run node(1); run node(2);   /* AFTER_LOWER knows their numbers */
+        do :: i < N -> run nature(i); if :: WHO & B(i) -> run faults(i) :: else fi; i++ :: else -> break od;
         i = 0;
         run founding(); run people(); run watcher()
     }

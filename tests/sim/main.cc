@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 
 namespace grace::sim {
@@ -68,6 +69,7 @@ public:
         }
         return bad_;
     }
+    void tell(transitions& t) { w_.told = &t; }
     std::string setting() const {
         return std::to_string(size_) + " nodes, " + std::to_string(servers_) + " servers, jitter " +
                std::to_string(w_.jitter / 1'000'000) + " ms, " + std::to_string(faults_) +
@@ -449,11 +451,21 @@ int main(int argc, char** argv) {
     app.add_option("--seeds", seeds, "how many")->capture_default_str();
     app.add_flag("--trace", trace, "tell the story");
     app.add_flag("--stop-at-first", stop_at_first, "no more seeds after one that failed");
+    std::string transitions_file;
+    app.add_option("--transitions", transitions_file,
+                   "write what happened, for tests/model/replay (the last seed's)");
     CLI11_PARSE(app, argc, argv);
     std::uint64_t failed = 0;
     auto began = std::chrono::steady_clock::now();
     for (std::uint64_t s = seed; s < seed + seeds; ++s) {
         grace::sim::run r(s, trace);
+        std::ofstream file;
+        grace::sim::transitions told(file);
+        if (!transitions_file.empty()) {
+            file.open(transitions_file);
+            file << "seed " << s << ": " << r.setting() << '\n';
+            r.tell(told);
+        }
         if (seeds == 1)
             std::printf("seed %llu: %s\n", static_cast<unsigned long long>(s), r.setting().c_str());
         std::string bad = r.go();

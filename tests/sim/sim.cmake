@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The simulated cluster around the production engine, and the program that draws faults for it.
-add_library(grace_world STATIC ${CMAKE_CURRENT_LIST_DIR}/world.cc)
+add_library(grace_world STATIC ${CMAKE_CURRENT_LIST_DIR}/world.cc ${CMAKE_CURRENT_LIST_DIR}/transitions.cc)
 target_include_directories(grace_world PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/graced ${PROJECT_SOURCE_DIR}/tests)
 target_link_libraries(grace_world PUBLIC graced_engine graced_embedded_locks PRIVATE graced_flags)
 

@@ -39,8 +39,15 @@ void apply_batch(stored_state& s, const store_batch& batch) {
 // --- node: the ports ---
 
 void node::take(any_input in) {
-    if (daemon)
+    if (daemon && world_.told) {
+        world_.told->observe(world_);
+        world_.told->delivering(*this, in);
+        const any_input copy = in;
         daemon->take(std::move(in));
+        world_.told->delivered(world_, *this, copy);
+    } else if (daemon) {
+        daemon->take(std::move(in));
+    }
     world_.check();
 }
 
@@ -233,7 +240,11 @@ bool world::step() {
     event e = std::move(const_cast<event&>(events_.top())); // popped at once
     events_.pop();
     now = std::max(now, e.at);
+    if (told)
+        told->observe(*this);
     e.run();
+    if (told)
+        told->observe(*this);
     check();
     return true;
 }

@@ -6,6 +6,7 @@
 
 #include "adapters/embedded_locks.hh"
 #include "graced/engine.hh"
+#include "sim/transitions.hh"
 
 #include <functional>
 #include <memory>
@@ -114,6 +115,7 @@ public:
     embedded_lock_table locks;
     instant token = seconds(1); // silent death to confchg
     std::vector<std::string> violations;
+    transitions* told = nullptr; // hears of everything
     std::function<void(node_id)> noticed; // the others have dropped a dead node
     std::function<void(node&, ticket, upcall_status)> upcall_answered; // nfsd has its answer
 
