@@ -589,6 +589,11 @@ void fsm::on(const input::check& c) {
 }
 
 void fsm::on(const input::grace_start& g) {
+    // Bad scenario: nfsd was started again while this daemon was away and adopted the server as one
+    // that runs. Whoever asks has just started and has nothing: were it taken for intact, its START
+    // would be answered so, said anew, and so on.
+    if (instance* i = instance_of(g.server))
+        i->running = false;
     grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
 }
 

@@ -55,8 +55,8 @@ def run(cluster):
     cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
     time.sleep(3)
     back = kill_and_restart(cluster, node2, probes[node2], "closed")
-    # 0.9 s were measured; emulated, and the machine may be busy.
-    assert back < 3, f"back only after {back:.2f} s with a frozen lockspace"
+    # 0.8 s were measured, 2.7 s beside compilers; emulated.
+    assert back < 6, f"back only after {back:.2f} s with a frozen lockspace"
     assert not rival.try_lock(), "the dead node's lock was given to a local program"
     cluster.fence.release()
     cluster.wait(lambda: (_graced.status(node2) or {}).get("synced"), 60, "graced to join again")
