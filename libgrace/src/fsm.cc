@@ -25,6 +25,7 @@ namespace grace {
 
 fsm::fsm(parameters params, std::optional<stored_state> database)
     : params_(std::move(params))
+    , hello_number_(params_.life.value)
     , permit_(params_.self, params_.permit_ttl, params_.heartbeat_interval) {
     if (database) {
         state_ = from_stored(*database);

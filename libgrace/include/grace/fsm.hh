@@ -268,7 +268,7 @@ private:
     bool loss_unjudged_ = false; // a node left; quorum has not spoken of the ring that follows
     bool ring_pending_ = true;   // a node left; the ring that follows has not been named yet
     input::quorum quorum_{};
-    std::uint64_t hello_number_ = 0;
+    std::uint64_t hello_number_;
     bool hello_sent_ = false;
     instant heard_at_ = 0; // when it said HELLO, or heard a part of the answer
     std::map<node_id, std::pair<incarnation, msg::hello>> hellos_; // while nobody is synced

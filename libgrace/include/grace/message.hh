@@ -16,7 +16,9 @@ namespace grace::msg {
 // "I have no state." Said at every confchg by a member that is not synced, with what its database
 // has, for the case that nobody is.
 struct hello {
-    std::uint64_t number = 0; // rises with each HELLO of one incarnation
+    // Rises with each HELLO of one incarnation, and begins at that incarnation: a SNAPSHOT that
+    // answers the HELLO of a former life (its sender was slow) must not pass for ours.
+    std::uint64_t number = 0;
     std::string name;
     bool attached = false;
     duration permit_ttl = 0;

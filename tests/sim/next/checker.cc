@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "sim/next/checker.hh"
+
+#include "grace/wire.hh"
+
+#include <algorithm>
+#include <iostream>
+
+namespace grace::sim {
+namespace {
+enum tag : unsigned { hello = 0, snapshot = 1, purge = 8, lift = 9 };
+unsigned tag_of(const bytes& m) { // see wire.cc
+    return m.size() < 8 ? ~0U : unsigned(m[6]) | unsigned(m[7]) << 8;
+}
+const char* str(unsigned kind) {
+    static const char* const names[] = {"Create", "reclaim, Create", "Remove", "Check"};
+    return names[kind];
+}
+std::string name(node_id n) {
+    return "node " + std::to_string(n.value);
+}
+} // namespace
+
+bool checker::recorded(const node& n, const std::string& s, const std::string& c) const {
+    auto r = n.disk.records.find(s);
+    return r != n.disk.records.end() && r->second.contains(c);
+}
+
+// --- after every step ---
+
+void checker::stepped() {
+    if (!w_.violations.empty())
+        fail(w_.violations.front());
+    bool owed = false;
+    for (auto& [s, v] : truth.servers) {
+        if (!v.need)
+            continue;
+        owed = true;
+        if (v.by_hand) // other nodes count from when they have closed for it
+            for (auto& [id, n] : w_.nodes)
+                if (n->powered && !n->open())
+                    v.notice(id);
+    }
+    const bool lock_news = seen_lock_changes_ != w_.lock_changes;
+    seen_lock_changes_ = w_.lock_changes;
+    for (auto& [id, n] : w_.nodes) {
+        if (n->daemon)
+            agree(*n);
+        if (!n->open())
+            continue;
+        if (!n->trip_pending && !w_.quorate(id))
+            fail("S7: the gate of " + name(id) + " is open without quorum");
+        if (w_.now >= n->echoed + w_.defaults.permit_ttl)
+            fail("S7: the gate of " + name(id) + " is open, and nobody has heard of it for a TTL");
+        if (lock_news)
+            look_at_open(*n);
+        if (owed)
+            for (auto& [s, v] : truth.servers)
+                if (const std::string* c = twin::owed(v, id))
+                    fail("S8: the gate of " + name(id) + " is open, " + s +
+                             " has lost its locks, and " + *c +
+                             " has neither reclaimed nor been purged");
+    }
+}
+
+void checker::look_at_open(node& n) {
+    if (n.locks_in_doubt)
+        return;
+    for (auto& [owner, mode] : w_.locks.holders(grace_lock))
+        if (owner == n.id && mode == lock_mode::pr)
+            return;
+    fail("S7: the gate of " + name(n.id) + " is open without PR");
+}
+
+// S6: whoever passes a position of the agreed stream has the same state there.
+void checker::agree(node& n) {
+    const fsm& f = n.machine();
+    const state& s = f.replicated();
+    if (!f.synced() || !w_.quorate(n.id) || w_.unfenced.contains(n.id))
+        return; // what a minority delivers last is thrown away
+    std::tuple now(n.life, s.view, s.applied);
+    if (auto [it, fresh] = looked_at_.insert({n.id, now}); !fresh) {
+        if (it->second == now)
+            return;
+        it->second = now;
+    }
+    state copy = s;
+    std::size_t members = 0;
+    for (auto& [id, m] : copy.nodes) {
+        m.durable = {}; // DURABLE moves no position
+        if (m.member)
+            members = members * 31 + id.value;
+    }
+    const auto all = wire::encode_state(copy);
+    const std::size_t digest = std::hash<std::string_view>{}(
+        {reinterpret_cast<const char*>(all.data()), all.size()});
+    auto [it, fresh] = agreed_.insert({{s.view, s.applied, members}, digest});
+    if (fresh && getenv("DBG")) agreed_states_[{s.view, s.applied, members}] = copy;
+    if (!fresh && it->second != digest) {
+        fail("S6: " + name(n.id) + " has another state at the same position");
+        if (getenv("DBG")) {
+            const state& o = agreed_states_[{s.view, s.applied, members}];
+            std::cerr << "diff view " << s.view.number << " applied " << s.applied.value << " C " << o.current.value << "/" << copy.current.value << " R " << o.recovery.value << "/" << copy.recovery.value << " epoch_at " << o.epoch_at.value << "/" << copy.epoch_at.value << " wd " << o.wants_durable.value << "/" << copy.wants_durable.value << " starts " << o.starts.value << "/" << copy.starts.value << " lifting " << o.lifting << copy.lifting << " purge_at " << o.purge_at.value << "/" << copy.purge_at.value << " purged " << o.purged.value << "/" << copy.purged.value << " last_done " << o.last_done.value << "/" << copy.last_done.value << "\n";
+            for (auto& [id, a] : o.nodes) { auto& b = copy.nodes[id]; if (a != b) std::cerr << " node " << id.value << " name " << a.name << "/" << b.name << " member " << a.member << b.member << " synced " << a.synced << b.synced << " att " << a.attached << b.attached << " down " << a.down << b.down << " life " << a.life.value << "/" << b.life.value << " hello " << a.hello << "/" << b.hello << " deaths " << a.deaths << "/" << b.deaths << " enf " << a.enforcing.value << "/" << b.enforcing.value << " ttl " << a.permit_ttl << "/" << b.permit_ttl << "\n"; }
+            for (auto& [id, a] : o.servers) { auto& b = copy.servers[id]; if (a != b) std::cerr << " server " << id << " host " << a.host.value << "/" << b.host.value << " need " << a.need << b.need << " needed " << a.needed << b.needed << " start " << a.start.value << "/" << b.start.value << " records " << a.records.size() << "/" << b.records.size() << "\n"; }
+        }
+    }
+}
+
+// --- the stream ---
+
+void checker::sent(node& n, const bytes& m) {
+    const unsigned t = tag_of(m);
+    if ((t != purge && t != lift) || n.keeper == 0 || n.locks_in_doubt)
+        return;
+    for (auto& [owner, mode] : w_.locks.holders(grace_lock))
+        if (owner == n.id && mode == lock_mode::ex)
+            return;
+    fail("S4: " + name(n.id) + " purges or lifts without EX");
+}
+
+void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
+    const unsigned t = tag_of(m);
+    if (t != hello && t != snapshot && t != lift)
+        return;
+    const auto env = wire::decode(m);
+    if (!env)
+        return;
+    if (const auto* h = std::get_if<msg::hello>(&env->body)) {
+        hello_[from] = h->number;
+        with_state_.erase(from);
+    } else if (const auto* s = std::get_if<msg::snapshot>(&env->body)) {
+        if (s->part + 1 != s->parts)
+            return;
+        if (!s->to) {
+            for (node_id id : w_.group_of(c))
+                with_state_[id] = w_.now;
+        } else if (hello_[s->to] == s->hello) {
+            with_state_[s->to] = w_.now;
+        }
+    } else {
+        // LIFT: what was purged is on no disk of a member that counts.
+        const node& sender = *w_.nodes.at(from);
+        bool ex = false;
+        for (auto& [owner, mode] : w_.locks.holders(grace_lock))
+            ex |= owner == from && mode == lock_mode::ex;
+        if (!ex || !sender.daemon || !w_.quorate(from))
+            return;
+        for (node_id id : w_.group_of(c))
+            for (auto& [server, v] : truth.servers)
+                for (auto& [client, k] : v.clients)
+                    if (with_state_.contains(id) && (k.rec == on_record::no || k.being_purged) &&
+                        recorded(*w_.nodes.at(id), server, client))
+                        fail("S4: LIFT, and " + client + " of " + server +
+                             " is still on the disk of " + name(id));
+    }
+}
+
+void checker::group_changed(std::uint64_t) {
+    std::erase_if(with_state_, [&](const auto& e) {
+        const std::uint64_t c = w_.component(e.first);
+        return c == 0 || !w_.quorate(e.first) || !w_.group_of(c).contains(e.first);
+    });
+}
+
+// The first database that is told to purge tells the twin that a purge has begun.
+void checker::committing(node& n, const store_batch& batch) {
+    for (const store_operation& op : batch) {
+        const auto* p = std::get_if<store_op::purge>(&op);
+        if (!p || !w_.quorate(n.id) || w_.unfenced.contains(n.id) || purged_[p->server] >= p->limit)
+            continue;
+        purged_[p->server] = p->limit;
+        twin::server& v = truth.servers[p->server];
+        for (auto& [id, other] : w_.nodes)
+            if (other->powered && other->kern.reclaim.contains(p->server))
+                fail("S4: " + p->server + " is purged while it may reclaim");
+        auto passed = [&](instant from, duration d) {
+            return from != 0 && w_.now + milliseconds(1) >= from + d;
+        };
+        const bool may = v.lifted || jumped >= v.lost_at ||
+                         passed(v.opened, w_.defaults.grace_period) ||
+                         passed(v.opened_before, w_.defaults.grace_period) ||
+                         passed(v.lost_at, w_.defaults.orphan_timeout);
+        for (auto& [client, k] : v.clients) {
+            if (k.rec == on_record::yes && !v.need && !k.had)
+                fail("S5: " + p->server + " is purged, and has not lost a lock");
+            else if (k.owed() && !may && !k.had)
+                fail("S5: " + client + " of " + p->server + " is purged before its time");
+        }
+        truth.purged(p->server);
+        note(p->server + " is purged, R " + std::to_string(p->limit.value));
+    }
+}
+
+void checker::lost(const std::string& server) {
+    truth.lost(server, w_.now);
+    note(server + " has lost its locks");
+}
+
+// --- kernels ---
+
+void checker::gate_opened(node& n) {
+    seen_lock_changes_ = ~std::uint64_t{0};
+    const epoch c = n.machine().replicated().current;
+    if (c < opened_ || c < reclaimed_)
+        fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
+    opened_ = std::max(opened_, c);
+    for (auto& [s, v] : truth.servers)
+        if (twin::may_be_over(v, n.id)) {
+            truth.over(v);
+            note("a gate opens on " + name(n.id) + ": the grace of " + s + " is over");
+        }
+}
+
+void checker::reclaim_opened(node& n, const std::string& server) {
+    const epoch c = n.machine().replicated().current;
+    if (c <= opened_ || c < reclaimed_)
+        fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
+    reclaimed_ = std::max(reclaimed_, c);
+    twin::server& v = truth.servers[server];
+    if (v.opened == 0)
+        v.opened = w_.now;
+    for (node_id dead : w_.unfenced)
+        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it has been told
+            fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
+    if (!w_.quorate(n.id) && !n.trip_pending && n.stopped_until <= w_.now)
+        fail("S2: reclaim opens without quorum");
+}
+
+// --- nodes ---
+
+void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
+    locks.forget(n.id, departed);
+    if (w_.unfenced.contains(n.id))
+        return; // what it thinks of the others does not count: it will be fenced
+    for (node_id id : departed) {
+        node& d = *w_.nodes.at(id);
+        for (auto& [server, start] : d.running) // it runs on behind the cut
+            if (behind_.insert({id, server}).second)
+                lost(server);
+        for (auto& [server, v] : truth.servers)
+            if (homes_[server] == id)
+                v.notice(n.id);
+    }
+    // Whoever waited for such a lock gets it now, if anybody does.
+    if (!departed.empty())
+        for (unsigned f = 0; f < ledger::files; ++f)
+            program_calls(n, f);
+}
+
+// Whoever waits for an answer asks the next daemon again.
+void checker::daemon_died(node& n) {
+    with_state_.erase(n.id);
+    std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
+}
+
+void checker::died(node& n) {
+    with_state_.erase(n.id);
+    for (auto& [server, start] : n.running)
+        if (!behind_.contains({n.id, server}))
+            lost(server);
+    std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
+    std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
+    std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
+}
+
+void checker::booted(node& n) {
+    std::set<node_id> there;
+    for (auto& [id, m] : w_.nodes)
+        if (m->powered && m->corosync && m->side == 0)
+            there.insert(id);
+    locks.join(n.id, there);
+    for (auto& [server, v] : truth.servers)
+        v.notice(n.id);
+}
+
+void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
+    lost(server);
+    twin::server& v = truth.servers[server];
+    v.by_hand = by_hand;
+    locks.drop_server(n.id, server);
+    confirmed_.erase({n.id, server});
+    std::erase_if(waiting_, [&](auto& e) {
+        return std::get<0>(e.first) == n.id && e.second.server == server;
+    });
+    if (by_hand && !n.open())
+        v.notice(n.id);
+    if (!by_hand)
+        for (node_id id : w_.ring_of(n.id)) // all of them had closed before
+            v.notice(id);
+}
+
+// --- clients ---
+
+// S2, S3: at the moment at which a kernel lets a reclaim pass.
+void checker::may_reclaim(node& n, const std::string& server, const std::string& client) {
+    for (auto& [id, m] : w_.nodes)
+        if (m->open())
+            fail("S2: a reclaim is accepted while the gate of " + name(id) + " is open");
+    auto r = n.disk.records.find(server);
+    const bool there = r != n.disk.records.end() && r->second.contains(client);
+    if (truth.servers[server].clients[client].rec == on_record::no)
+        fail("S3: " + client + " of " + server + " was purged, and reclaims");
+    else if (!there)
+        fail("S2: " + client + " of " + server + " reclaims and is not on record");
+}
+
+void checker::take_back(node& n, const std::string& server, const std::string& client) {
+    auto& mine = believed_[{server, client}];
+    for (auto it = mine.begin(); it != mine.end();) {
+        bool taken = false;
+        for (const ledger::holder& h : locks.of(*it)) {
+            if (h.is(server, client) || h.forgotten.contains(n.id))
+                continue;
+            taken = true;
+            if (!h.in_between)
+                fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(*it) +
+                     ", which was given to another on " + name(h.node));
+        }
+        if (taken) {
+            it = mine.erase(it);
+            continue;
+        }
+        locks.take(*it, {n.id, server, client, {}, false});
+        ++it;
+    }
+}
+
+void checker::ask(node& n, upcall u) {
+    ticket t = n.new_ticket();
+    u.losses = truth.servers[u.server].losses;
+    const std::string server = u.server, client = u.client;
+    const auto kind = u.kind;
+    if (kind == upcall::remove)
+        truth.asked_remove(server, client);
+    else if (kind != upcall::check)
+        truth.asked(server, client, kind == upcall::reclaim);
+    else if (truth.servers[server].clients[client].rec != on_record::no)
+        truth.asked(server, client, n.kern.reclaim.contains(server));
+    waiting_[{n.id, n.life, t.value}] = std::move(u);
+    switch (kind) {
+    case upcall::create:
+    case upcall::reclaim:
+        return n.take(input::create{server, client, {}, t});
+    case upcall::remove:
+        return n.take(input::remove{server, client, t});
+    case upcall::check:
+        return n.take(input::check{server, client, t});
+    }
+}
+
+void checker::client_calls(node& n, const std::string& server, const std::string& client) {
+    for (auto& [key, u] : waiting_)
+        if (u.server == server && u.client == client)
+            return; // one thing at a time
+    auto& mine = believed_[{server, client}];
+    const auto& list = n.nfsd_lists[server];
+    const bool known = confirmed_[{n.id, server}].contains(client);
+    if (!known && n.kern.reclaim.contains(server)) {
+        if (v0)
+            return ask(n, {upcall::check, server, client, 0});
+        if (std::ranges::find(list, client) == list.end())
+            return;
+        may_reclaim(n, server, client);
+        take_back(n, server, client);
+        return ask(n, {upcall::reclaim, server, client, 0}); // RECLAIM_COMPLETE
+    }
+    if (!n.open())
+        return;
+    if (!known) {
+        mine.clear(); // it was told that its locks are lost
+        for (unsigned f : locks.of_client(server, client))
+            locks.drop(f, {}, server, client);
+        return ask(n, {upcall::create, server, client, 0});
+    }
+    const auto file = static_cast<unsigned>(w_.draw(ledger::files));
+    if (w_.draw(12) == 0) { // a clean unmount
+        for (unsigned f : mine)
+            locks.drop(f, {}, server, client);
+        mine.clear();
+        confirmed_[{n.id, server}].erase(client);
+        return ask(n, {upcall::remove, server, client, 0});
+    }
+    if (mine.contains(file)) {
+        mine.erase(file);
+        locks.drop(file, {}, server, client);
+    } else if (locks.free_for(n.id, file, server, client)) {
+        bool in_between = false;
+        for (auto& [s, v] : truth.servers)
+            in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
+        mine.insert(file);
+        locks.take(file, {n.id, server, client, {}, in_between});
+    }
+}
+
+void checker::program_calls(node& n, unsigned file) {
+    if (!n.open() || !locks.free_for(n.id, file, {}, {}))
+        return;
+    for (const ledger::holder& h : locks.of(file))
+        if (!h.server.empty() && truth.servers[h.server].need &&
+            truth.servers[h.server].clients[h.client].owed() &&
+            believed_[{h.server, h.client}].contains(file))
+            fail("S8: a program on " + name(n.id) + " is given file " + std::to_string(file) +
+                 ", which " + h.client + " of " + h.server + " may still reclaim");
+    bool in_between = false;
+    for (auto& [s, v] : truth.servers)
+        in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
+    if (w_.draw(2) == 0)
+        locks.take(file, {n.id, {}, {}, {}, in_between});
+    else
+        locks.drop(file, n.id, {}, {});
+}
+
+void checker::storm(node& n, const std::string& server, unsigned calls) {
+    for (unsigned i = 0; i < calls; ++i) {
+        const std::string client = "storm" + std::to_string(w_.draw(20));
+        const bool known = confirmed_[{n.id, server}].contains(client);
+        if (n.open() && !known)
+            ask(n, {upcall::create, server, client, 0});
+        else if (known && w_.draw(3) == 0) {
+            confirmed_[{n.id, server}].erase(client);
+            for (unsigned f : locks.of_client(server, client))
+                locks.drop(f, {}, server, client);
+            believed_[{server, client}].clear();
+            ask(n, {upcall::remove, server, client, 0});
+        } else if (v0 && w_.draw(4) == 0)
+            ask(n, {upcall::check, server, client, 0});
+        if (!n.daemon)
+            return;
+    }
+}
+
+void checker::upcall_answered(node& n, ticket t, upcall_status status) {
+    auto it = waiting_.find({n.id, n.life, t.value});
+    if (it == waiting_.end())
+        return;
+    upcall u = it->second;
+    waiting_.erase(it);
+    twin::server& v = truth.servers[u.server];
+    note(name(n.id) + " answers " + str(u.kind) + " of " + u.client + " of " + u.server + ": " +
+         std::to_string(static_cast<int>(status)));
+    if (status != upcall_status::ok || u.losses != v.losses || !n.running.contains(u.server))
+        return;
+    if (u.kind == upcall::remove)
+        return truth.removed(u.server, u.client);
+    if (u.kind == upcall::check) {
+        // The last Check of all may end the grace before its answer is there (docs: upcalls v0).
+        if (n.kern.reclaim.contains(u.server)) {
+            may_reclaim(n, u.server, u.client);
+            take_back(n, u.server, u.client);
+        } else
+            believed_[{u.server, u.client}].clear();
+    }
+    truth.acknowledged(u.server, u.client, u.kind != upcall::create && v.need);
+    confirmed_[{n.id, u.server}].insert(u.client);
+    // S5: on the disk of everyone that counts, and of more than half of all.
+    std::size_t copies = 0;
+    for (auto& [id, m] : w_.nodes)
+        copies += recorded(*m, u.server, u.client);
+    for (node_id id : w_.group_of(w_.component(n.id)))
+        if (auto since = with_state_.find(id); since != with_state_.end() &&
+                                               since->second <= n.heard &&
+                                               !recorded(*w_.nodes.at(id), u.server, u.client))
+            fail("S5: " + u.client + " of " + u.server +
+                 " is acknowledged and not on the disk of " + name(id));
+    if (copies * 2 <= w_.nodes.size())
+        fail("S5: acknowledged, and on " + std::to_string(copies) + " disks of " +
+             std::to_string(w_.nodes.size()));
+}
+
+void checker::nfsd_listed(node& n, const std::string& server) {
+    confirmed_[{n.id, server}].clear();
+    const auto& list = n.nfsd_lists[server];
+    twin::server& v = truth.servers[server];
+    homes_[server] = n.id;
+    for (const std::string& client : list)
+        if (v.clients[client].rec == on_record::no)
+            fail("S3: " + client + " of " + server + " was purged, and may reclaim");
+    // An nfsd that was started by hand and waited too long is told that nobody may: bounded.
+    const bool waited =
+        w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
+        jumped >= asked_at_[{n.id, server}];
+    if (v0 || (waited && !n.kern.reclaim.contains(server)))
+        return;
+    for (auto& [client, k] : v.clients)
+        if (k.owed() && std::ranges::find(list, client) == list.end())
+            fail("S5: " + client + " of " + server + " was acknowledged, and may not reclaim");
+}
+
+// --- the twin ---
+
+void checker::compare() {
+    for (auto& [id, n] : w_.nodes) {
+        if (!n->daemon || !n->machine().synced())
+            continue;
+        const state& s = n->machine().replicated();
+        for (auto& [server, v] : truth.servers) {
+            auto it = s.servers.find(server);
+            const bool need = it != s.servers.end() && it->second.need;
+            if (const std::string* c = twin::owed(v); c && !need)
+                fail("twin: " + *c + " of " + server + " may reclaim, " + name(id) +
+                     " says that it NEEDs not");
+            if (need && !v.need)
+                fail("twin: " + server + " has lost nothing, " + name(id) + " says NEED");
+            for (auto& [client, k] : v.clients) {
+                const bool there =
+                    it != s.servers.end() && it->second.records.contains(client);
+                if (there && k.rec == on_record::no)
+                    fail("twin: " + client + " of " + server + " is on record at " + name(id));
+                if (!there && k.rec == on_record::yes)
+                    fail("twin: " + client + " of " + server + " is not on record at " + name(id));
+                if (there != recorded(*n, server, client))
+                    fail("twin: disk and memory of " + name(id) + " differ about " + client +
+                         " of " + server);
+            }
+        }
+        if (in_grace(s) && n->open())
+            fail("twin: a gate is open in grace");
+    }
+}
+
+} // namespace grace::sim
