@@ -37,6 +37,11 @@ void embedded_lock_table::convert(node_id owner, lock_key key, lock_mode mode,
 }
 
 void embedded_lock_table::cancel(node_id owner, lock_key key) {
+    // What comes too late for a request must not wait for the thaw and meet the next one: then the
+    // way down of a probe was cancelled, and its PR kept a node from `alive` for ever.
+    const lock_map mine = locks_of(owner);
+    if (const auto at = mine.find(key); at == mine.end() || !at->second.requested)
+        return;
     perform(operation::cancel, keeper_of(owner), key);
 }
 

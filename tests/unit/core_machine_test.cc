@@ -242,14 +242,15 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     b.group({node_id{1}, node_id{2}}, {node_id{2}});
     b.step(input::ring{++b.ring});
     b.quorum({1, 2}, 2);
-    b.deliver(); // HELLO 1
+    const std::uint64_t first = b.sent<msg::hello>().back().number;
+    b.deliver(); // the first HELLO
     const auto snapshot = [&](std::uint64_t hello, bytes data) {
         b.step(input::deliver{
             node_id{1}, wire::encode({{incarnation{1}, 1},
                                       incarnation{1},
                                       msg::snapshot{node_id{2}, hello, 0, 1, std::move(data)}})});
     };
-    snapshot(1, {1, 2, 3, 4, 5});
+    snapshot(first, {1, 2, 3, 4, 5});
     CHECK(b.sent<msg::hello>().size() == 2);
     state s;
     s.view = {incarnation{1}, 1};
@@ -258,14 +259,14 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
         s.nodes[node_id{i}].life = incarnation{i};
     }
     s.nodes[node_id{1}].synced = true;
-    s.nodes[node_id{2}].hello = 1;
-    snapshot(1, wire::encode_state(s));
+    s.nodes[node_id{2}].hello = first;
+    snapshot(first, wire::encode_state(s));
     REQUIRE(b.machine.synced());
-    REQUIRE(b.deliver()); // HELLO 2
+    REQUIRE(b.deliver()); // the second
     CHECK_FALSE(b.machine.synced());
     CHECK(b.told("its own HELLO was delivered"));
-    s.nodes[node_id{2}].hello = 2;
-    snapshot(2, wire::encode_state(s));
+    s.nodes[node_id{2}].hello = first + 1;
+    snapshot(first + 1, wire::encode_state(s));
     CHECK(b.machine.synced());
 }
 

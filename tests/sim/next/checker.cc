@@ -4,7 +4,6 @@
 #include "grace/wire.hh"
 
 #include <algorithm>
-#include <iostream>
 
 namespace grace::sim {
 namespace {
@@ -95,16 +94,8 @@ void checker::agree(node& n) {
     const std::size_t digest = std::hash<std::string_view>{}(
         {reinterpret_cast<const char*>(all.data()), all.size()});
     auto [it, fresh] = agreed_.insert({{s.view, s.applied, members}, digest});
-    if (fresh && getenv("DBG")) agreed_states_[{s.view, s.applied, members}] = copy;
-    if (!fresh && it->second != digest) {
+    if (!fresh && it->second != digest)
         fail("S6: " + name(n.id) + " has another state at the same position");
-        if (getenv("DBG")) {
-            const state& o = agreed_states_[{s.view, s.applied, members}];
-            std::cerr << "diff view " << s.view.number << " applied " << s.applied.value << " C " << o.current.value << "/" << copy.current.value << " R " << o.recovery.value << "/" << copy.recovery.value << " epoch_at " << o.epoch_at.value << "/" << copy.epoch_at.value << " wd " << o.wants_durable.value << "/" << copy.wants_durable.value << " starts " << o.starts.value << "/" << copy.starts.value << " lifting " << o.lifting << copy.lifting << " purge_at " << o.purge_at.value << "/" << copy.purge_at.value << " purged " << o.purged.value << "/" << copy.purged.value << " last_done " << o.last_done.value << "/" << copy.last_done.value << "\n";
-            for (auto& [id, a] : o.nodes) { auto& b = copy.nodes[id]; if (a != b) std::cerr << " node " << id.value << " name " << a.name << "/" << b.name << " member " << a.member << b.member << " synced " << a.synced << b.synced << " att " << a.attached << b.attached << " down " << a.down << b.down << " life " << a.life.value << "/" << b.life.value << " hello " << a.hello << "/" << b.hello << " deaths " << a.deaths << "/" << b.deaths << " enf " << a.enforcing.value << "/" << b.enforcing.value << " ttl " << a.permit_ttl << "/" << b.permit_ttl << "\n"; }
-            for (auto& [id, a] : o.servers) { auto& b = copy.servers[id]; if (a != b) std::cerr << " server " << id << " host " << a.host.value << "/" << b.host.value << " need " << a.need << b.need << " needed " << a.needed << b.needed << " start " << a.start.value << "/" << b.start.value << " records " << a.records.size() << "/" << b.records.size() << "\n"; }
-        }
-    }
 }
 
 // --- the stream ---
@@ -134,25 +125,14 @@ void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
             return;
         if (!s->to) {
             for (node_id id : w_.group_of(c))
-                with_state_[id] = w_.now;
+                with_state_[id] = w_.orders;
         } else if (hello_[s->to] == s->hello) {
-            with_state_[s->to] = w_.now;
+            with_state_[s->to] = w_.orders;
         }
     } else {
-        // LIFT: what was purged is on no disk of a member that counts.
-        const node& sender = *w_.nodes.at(from);
-        bool ex = false;
         for (auto& [owner, mode] : w_.locks.holders(grace_lock))
-            ex |= owner == from && mode == lock_mode::ex;
-        if (!ex || !sender.daemon || !w_.quorate(from))
-            return;
-        for (node_id id : w_.group_of(c))
-            for (auto& [server, v] : truth.servers)
-                for (auto& [client, k] : v.clients)
-                    if (with_state_.contains(id) && (k.rec == on_record::no || k.being_purged) &&
-                        recorded(*w_.nodes.at(id), server, client))
-                        fail("S4: LIFT, and " + client + " of " + server +
-                             " is still on the disk of " + name(id));
+            if (owner == from && mode == lock_mode::ex && w_.quorate(from))
+                lifted_ = w_.orders;
     }
 }
 
@@ -161,6 +141,8 @@ void checker::group_changed(std::uint64_t) {
         const std::uint64_t c = w_.component(e.first);
         return c == 0 || !w_.quorate(e.first) || !w_.group_of(c).contains(e.first);
     });
+    // Whoever has no state says HELLO anew.
+    std::erase_if(hello_, [&](const auto& e) { return !with_state_.contains(e.first); });
 }
 
 // The first database that is told to purge tells the twin that a purge has begun.
@@ -205,6 +187,16 @@ void checker::gate_opened(node& n) {
     if (c < opened_ || c < reclaimed_)
         fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
     opened_ = std::max(opened_, c);
+    // Who had the state before LIFT has purged by now; who joined later brings what it has.
+    for (node_id id : w_.group_of(w_.component(n.id)))
+        for (auto& [server, v] : truth.servers)
+            for (auto& [client, k] : v.clients)
+                if (auto since = with_state_.find(id);
+                    since != with_state_.end() && since->second < lifted_ &&
+                    (k.rec == on_record::no || k.being_purged) &&
+                    recorded(*w_.nodes.at(id), server, client))
+                    fail("S4: a gate opens, and " + client + " of " + server +
+                         " is still on the disk of " + name(id));
     for (auto& [s, v] : truth.servers)
         if (twin::may_be_over(v, n.id)) {
             truth.over(v);
@@ -223,7 +215,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     for (node_id dead : w_.unfenced)
         if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it has been told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
-    if (!w_.quorate(n.id) && !n.trip_pending && n.stopped_until <= w_.now)
+    if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
 }
 
@@ -257,7 +249,7 @@ void checker::daemon_died(node& n) {
 void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& [server, start] : n.running)
-        if (!behind_.contains({n.id, server}))
+        if (!behind_.contains({n.id, server}) || (w_.in_ring(n.id) && n.side == 0))
             lost(server);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
@@ -389,6 +381,7 @@ void checker::client_calls(node& n, const std::string& server, const std::string
         for (auto& [s, v] : truth.servers)
             in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
         mine.insert(file);
+        note(client + " of " + server + " takes file " + std::to_string(file) + " on " + name(n.id));
         locks.take(file, {n.id, server, client, {}, in_between});
     }
 }
@@ -405,10 +398,12 @@ void checker::program_calls(node& n, unsigned file) {
     bool in_between = false;
     for (auto& [s, v] : truth.servers)
         in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
-    if (w_.draw(2) == 0)
+    if (w_.draw(2) == 0) {
+        note("a program on " + name(n.id) + " takes file " + std::to_string(file));
         locks.take(file, {n.id, {}, {}, {}, in_between});
-    else
+    } else {
         locks.drop(file, n.id, {}, {});
+    }
 }
 
 void checker::storm(node& n, const std::string& server, unsigned calls) {
@@ -466,6 +461,14 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     if (copies * 2 <= w_.nodes.size())
         fail("S5: acknowledged, and on " + std::to_string(copies) + " disks of " +
              std::to_string(w_.nodes.size()));
+}
+
+std::string checker::upcalls() const {
+    std::string out;
+    for (auto& [key, u] : waiting_)
+        out += std::string(" (") + str(u.kind) + " of " + u.client + " of " + u.server + " at " +
+               name(std::get<0>(key)) + ")";
+    return out;
 }
 
 void checker::nfsd_listed(node& n, const std::string& server) {

@@ -26,6 +26,7 @@ public:
     void nfsd_gone(node&, const std::string& server, bool by_hand);
     void nfsd_asked(node& n, const std::string& server) { asked_at_[{n.id, server}] = w_.now; }
     bool upcalls_wait() const { return !waiting_.empty(); }
+    std::string upcalls() const;
     void compare(); // with the twin, when all is quiet
 
     void stepped() override;
@@ -73,15 +74,15 @@ private:
     std::map<std::pair<node_id, std::string>, instant> asked_at_; // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
     std::map<std::string, epoch> purged_;
-    std::map<node_id, instant> with_state_; // since when, as the agreed stream says
+    std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;
     std::set<std::pair<node_id, std::string>> behind_; // run on behind a cut, given up by all
     std::map<std::string, node_id> homes_; // where its nfsd ran last
+    std::uint64_t lifted_ = 0; // place of the last LIFT
     epoch opened_, reclaimed_; // highest C that a gate, and a reclaim, was open at
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is
     std::map<std::tuple<view_id, position, std::size_t>, std::size_t> agreed_;
-    std::map<std::tuple<view_id, position, std::size_t>, state> agreed_states_;
     std::map<node_id, std::tuple<std::uint64_t, view_id, position>> looked_at_;
 };
 

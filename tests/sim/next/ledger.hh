@@ -6,6 +6,7 @@
 
 #include "grace/types.hh"
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -55,15 +56,20 @@ public:
                 if (departed.contains(h.node))
                     h.forgotten.insert(on);
     }
-    // A node that boots gets the replica of those that are there, and they know nothing of others.
+    // A node that boots gets the replica of those that are there.
     void join(node_id n, const std::set<node_id>& there) {
         drop_programs(n);
         for (auto& f : held_)
-            for (holder& h : f)
-                if (!there.contains(h.node) || h.node == n)
-                    h.forgotten.insert(n);
-                else
+            for (holder& h : f) {
+                const bool known = h.node != n && there.contains(h.node) &&
+                                   std::ranges::none_of(there, [&](node_id m) {
+                                       return m != n && h.forgotten.contains(m);
+                                   });
+                if (known)
                     h.forgotten.erase(n);
+                else
+                    h.forgotten.insert(n);
+            }
     }
     std::set<unsigned> of_client(const std::string& s, const std::string& c) const {
         std::set<unsigned> out;

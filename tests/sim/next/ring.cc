@@ -34,8 +34,9 @@ std::set<node_id> world::ring_of(node_id n) const {
 
 std::set<node_id> world::group_of(std::uint64_t c) const {
     std::set<node_id> out;
-    for (auto& [id, life] : rings_.at(c).group)
-        out.insert(id);
+    if (auto r = rings_.find(c); r != rings_.end())
+        for (auto& [id, life] : r->second.group)
+            out.insert(id);
     return out;
 }
 
@@ -60,7 +61,7 @@ void world::hand_out(node_id from, const message& m, const std::set<node_id>& to
     const bool beat = is_heartbeat(*m);
     for (node_id id : to) {
         node& n = *nodes.at(id);
-        deliver(n, [this, &n, from, m, beat, at = now] {
+        deliver(n, [this, &n, from, m, beat, at = orders] {
             n.heard = at;
             node& s = *nodes.at(from);
             if (beat && (n.id != from || ring_of(n.id).size() == 1))
@@ -83,6 +84,7 @@ void world::order(node_id from, bytes m) {
         r.held.emplace_back(from, shared);
         return;
     }
+    ++orders;
     if (watch)
         watch->ordered(from, *shared, c->second);
     std::set<node_id> to;
@@ -199,6 +201,7 @@ void world::reform(const std::set<node_id>& ring) {
         for (auto& [from, m] : o.held) {
             if (auto l = limit.find(from); l != limit.end() && (l->second == 0 || l->second-- == 0))
                 continue;
+            ++orders;
             if (watch)
                 watch->ordered(from, *m, old);
             hand_out(from, m, to);
@@ -348,8 +351,7 @@ void world::gather(unsigned side) {
     // Members of their rings that do not come along, and that nobody has missed so far.
     for (node_id id : std::set<node_id>(ring))
         for (node_id m : ring_of(id)) {
-            node& n = *nodes.at(m);
-            if (ring.contains(m) || component(m) != component(id) || n.side != side)
+            if (side != 0 || ring.contains(m) || component(m) != component(id))
                 continue;
             unfenced.insert(m);
             locks.freeze(m);
@@ -440,11 +442,14 @@ void world::pause(unsigned i, duration d) {
         n.paused = false;
         if (component(n.id) != c || !n.corosync)
             return;
-        bool alone = true;
+        bool alone = rings_[c].ring.size() > 1;
         for (node_id m : rings_[c].ring)
             alone &= m == n.id || component(m) != c;
         if (!alone) {
             unstall(c);
+            for (auto& [id, other] : nodes) // they came up while it stood still
+                if (other->side == n.side && in_ring(id) && component(id) != c && !other->paused)
+                    return gather(n.side);
             return;
         }
         // The others have gone on without it. It delivers to itself on the old ring for a while,

@@ -600,6 +600,7 @@ void run::calm() {
 
 std::string run::why_not_open() const {
     std::string why = "L1: not all is quiet 90 seconds after the last fault:";
+    why += checker_.upcalls();
     for (node_id id : w_.unfenced)
         why += " (node " + str(id.value) + " not fenced)";
     for (auto& [id, n] : w_.nodes) {
@@ -615,6 +616,10 @@ std::string run::why_not_open() const {
                str(f.gate().accounted) + "/" + str(f.gate().trips) + "/" + str(n->kern.trips) +
                " lock " + to_string(f.locks().held) + " close " + str(f.gate().close_order) + "/" +
                str(f.gate().close_acked);
+        why += " position " + str(f.replicated().applied.value) + " wanted durable " +
+               str(f.replicated().wants_durable.value) + " said";
+        for (auto& [other, m] : f.replicated().nodes)
+            why += (m.member && m.synced ? " " : " -") + str(m.durable.value);
         for (auto& b : f.blocked_by())
             why += " [" + b + "]";
     }

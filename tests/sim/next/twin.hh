@@ -48,6 +48,7 @@ public:
         if (!v.need) {
             v.dropped.clear();
             v.opened_before = 0;
+            v.lost_at = now;
         }
         for (auto& [name, c] : v.clients) {
             if (c.rec == on_record::no)
@@ -59,7 +60,6 @@ public:
         }
         v.need = std::ranges::any_of(v.clients, [](auto& e) { return e.second.lost != 0; });
         v.by_hand = v.lifted = false;
-        v.lost_at = now;
         v.opened_before = std::max(v.opened_before, v.opened);
         v.opened = 0;
     }
@@ -69,6 +69,8 @@ public:
             k.rec = on_record::maybe;
         k.being_purged = false;
         k.may_have = k.may_have || reclaim;
+        if (!reclaim)
+            k.lost = 0; // an open gate let it in: it begins anew
     }
     void acknowledged(const std::string& s, const std::string& c, bool reclaim) {
         client& k = servers[s].clients[c];

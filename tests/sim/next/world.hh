@@ -77,7 +77,7 @@ public:
     std::vector<std::string> news;
     std::map<std::uint64_t, std::string> grace_starts; // tickets that wait, by server
     bool verbose = false, keep_news = true;
-    instant heard = 0;   // when the message that was delivered last got its place
+    std::uint64_t heard = 0; // place of the message that was delivered last
     instant told_at = 0; // the daemon has been told of its ring's last change
     instant timer = 0, timer_event = 0; // when the daemon wants a tick, and when an event is due
     std::map<unsigned, instant> last;   // by channel: when the last event on it arrives
@@ -166,7 +166,7 @@ public:
     // How often what is drawn in here happened.
     std::uint64_t lost_batches = 0, late_rings = 0, late_permits = 0, lost_values = 0;
     std::uint64_t steps = 0;
-    std::uint64_t lock_changes = 0;
+    std::uint64_t lock_changes = 0, orders = 0;
 
     node& operator[](unsigned id) { return *nodes.at(node_id{id}); }
 
