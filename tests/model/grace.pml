@@ -78,7 +78,7 @@
 #define N      3
 #define GHOST  N
 #define NOBODY 7
-#define QLEN   24
+#define QLEN   32
 #define B(x)   (1 << (x))
 #define ALL    (B(N) - 1)
 #define MANY(m) ((m) == 3 || (m) == 5 || (m) == 6 || (m) == 7)   /* a majority of three */
@@ -280,7 +280,7 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
 #define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
     FINISHED(i, v) != s[i].start[v] && !MOVING(i, v) && HOLDS(i, CW) && \
-    gate[i] == SHUT && gate_at[i] == s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
+    gate[i] == SHUT && gate_at[i] >= s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
 
 #ifdef BUG_EARLY_OPEN    /* the purger opens at the sending of LIFT, not at its delivery */
 #define LIFTED(i) (s[i].R == 0 || (said[i] & SAID_LIFT))
@@ -700,7 +700,7 @@ inline decide(i) {
     fi;
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && !(s[i].enforcing & B(i)) && !(said[i] & SAID_ENFORCING) &&
-       gate[i] == SHUT && gate_at[i] == s[i].C && (kreclaim[i] & ~reclaim[i]) == 0 && EPOCH_DURABLE(i) ->
+       gate[i] == SHUT && gate_at[i] >= s[i].C && (kreclaim[i] & ~reclaim[i]) == 0 && EPOCH_DURABLE(i) ->
         said[i] = said[i] | SAID_ENFORCING; mcast(i, ENFORCING, 0, s[i].C)
     :: else
     fi;
@@ -902,6 +902,8 @@ end: do
        RUNS(LOWEST(GHOST)) && synced[LOWEST(GHOST)] && len(q[LOWEST(GHOST)]) == 0 && st[LOWEST(GHOST)] == UP -> mid = 1;
 #endif
             order(SYNC, NOBODY, i, 0); z = 1;
+            /* a change of the ring that it had not heard of goes with the queue; quorum's news of it comes all the same */
+            if :: s[i].rings != s[GHOST].rings && confirmed[i] == NAMED -> confirmed[i] = UNNAMED :: else fi;
             empty_queue(i);
             copy(i, GHOST); synced[i] = 1; new_view(i); quorate_view[i] = disk_view[i];
 #ifdef NO_JOIN_DURABLE   /* a joiner does not answer a PURGE that it has by snapshot */
