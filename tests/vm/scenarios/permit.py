@@ -51,8 +51,7 @@ def margin(cluster, what, silenced, judge, since, reason="permit"):
 def back(cluster, node):
     """Fenced and booted again."""
     cluster.fence.release()
-    cluster.fence.wait(node, timeout=120)
-    cluster.fence.history.clear()
+    cluster.fence.wait(node, timeout=120, since=node.started)
     cluster.join(node)
     watch(node)
     _graced.wait_normal(cluster, deadline=120)
@@ -141,7 +140,6 @@ def run(cluster):
     held.write("still here")
     assert not rival.try_lock(), "the client lost its lock"
     cluster.step("paused with its clock standing still: no reclaim before it was fenced, the client kept its lock")
-    cluster.fence.history.clear()
     cluster.join(node1)
     _graced.wait_normal(cluster)
 
