@@ -88,8 +88,8 @@ void dlm_worker::start() {
 
 std::uint32_t dlm_worker::blocked_ms() const {
     const std::int64_t call = call_since_, held_back = held_back_since_;
-    const std::int64_t since = call == 0 || held_back == 0 ? std::max(call, held_back)
-                                                           : std::min(call, held_back);
+    const std::int64_t since =
+        call == 0 || held_back == 0 ? std::max(call, held_back) : std::min(call, held_back);
     if (since == 0)
         return 0;
     const auto now = clock::now().time_since_epoch();
@@ -211,9 +211,12 @@ void dlm_worker::convert(const do_convert& c) {
 // still has as a member: that node is not fenced yet, or is there. dlm_controld takes it out of
 // the members just before it starts the stopped lockspace again.
 bool dlm_worker::may_ask(const lock& l) const {
-    std::error_code none; // no such directory: no dlm_controld, nothing to wait for
-    for (const auto& entry : std::filesystem::directory_iterator(members_, none)) {
-        const std::string node = entry.path().filename();
+    // No such directory, or one that goes while it is read: no dlm_controld, nothing to wait for.
+    // The loop that `for (:)` makes would throw at the second, and the locks go with the keeper.
+    std::error_code none;
+    for (auto entry = std::filesystem::directory_iterator(members_, none);
+         entry != std::filesystem::directory_iterator(); entry.increment(none)) {
+        const std::string node = entry->path().filename();
         if (!std::filesystem::exists(addresses_ + node, none))
             return false;
         if (l.key.resource == lock_resource::alive && l.target == lock_mode::pr &&
@@ -379,9 +382,8 @@ void dlm_worker::send_cancel(lock& l) {
     if (l.at != step::taking_nl) { // that one is granted soon, see completed()
         if (!may_ask(l))
             return;
-        if (in_kernel([&] {
-                return dlm_ls_unlock(handle_, l.sb.sb_lkid, LKF_CANCEL, &l.sb, &l);
-            }) < 0)
+        if (in_kernel([&] { return dlm_ls_unlock(handle_, l.sb.sb_lkid, LKF_CANCEL, &l.sb, &l); }) <
+            0)
             spdlog::debug("cancel on {}: {}", l.name, std::strerror(errno));
     }
     l.cancel = lock::cancelling::sent;

@@ -24,8 +24,9 @@
 //     resource that another node has a lock on. Forced it is an orderly leave all the same.
 //   - When a node goes, dlm_controld first takes its address away (at quorum's news) and only then
 //     stops the lockspaces (at their confchg). A request that needs that node in between is lost
-//     for good if it was the lookup of a new lock (set_master() ignores the error of send_lookup()),
-//     even a cancel does not end it, and the kernel warns with a stack trace; see may_ask().
+//     for good if it was the lookup of a new lock (set_master() ignores the error of
+//     send_lookup()), even a cancel does not end it, and the kernel warns with a stack trace; see
+//     may_ask().
 //   - dlm_create_lockspace() counts, and a killed process's count is never taken back: open first.
 #pragma once
 
@@ -89,7 +90,8 @@ public:
 
     // `config` is the DLM's directory in configfs, where dlm_controld keeps the members' addresses
     // and each lockspace's members.
-    explicit dlm_worker(std::string lockspace, std::string config = "/sys/kernel/config/dlm/cluster");
+    explicit dlm_worker(std::string lockspace,
+                        std::string config = "/sys/kernel/config/dlm/cluster");
     void start();
 
     // At most one convert and one cancel of each lock are under way, so the boxes stay small.
