@@ -3,9 +3,9 @@
 // lock tables and clients of the world see. S1 and S9 of the gates alone: world::check().
 #pragma once
 
-#include "sim/next/ledger.hh"
-#include "sim/next/twin.hh"
-#include "sim/next/world.hh"
+#include "sim/ledger.hh"
+#include "sim/twin.hh"
+#include "sim/world.hh"
 
 namespace grace::sim {
 
@@ -33,6 +33,7 @@ public:
     void sent(node&, const bytes&) override;
     void ordered(node_id, const bytes&, std::uint64_t) override;
     void group_changed(std::uint64_t) override;
+    void merged(node&) override;
     void committing(node&, const store_batch&) override;
     void locks_dropped(node&, const std::set<node_id>&) override;
     void daemon_died(node&) override;
@@ -63,6 +64,7 @@ private:
     }
     bool recorded(const node&, const std::string& server, const std::string& client) const;
     void may_reclaim(node&, const std::string& server, const std::string& client);
+    void taken_between(const node&, unsigned file);
     void take_back(node&, const std::string& server, const std::string& client);
     void ask(node&, upcall);
     void agree(node&);
@@ -83,6 +85,7 @@ private:
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is
     std::map<std::tuple<view_id, position, std::size_t>, std::size_t> agreed_;
+    std::map<std::tuple<view_id, position, std::size_t>, std::string> in_words_; // for the story
     std::map<node_id, std::tuple<std::uint64_t, view_id, position>> looked_at_;
 };
 

@@ -5,7 +5,7 @@
 // When a node falls silent, the token is lost with it: nothing is ordered in that ring for the
 // token's timeout, and permits run out. What was sent meanwhile comes out when the new ring is
 // formed, in the old one: all that one's own side sent, of the others any beginning.
-#include "sim/next/world.hh"
+#include "sim/world.hh"
 
 #include <algorithm>
 #include <utility>
@@ -239,15 +239,22 @@ void world::reform(const std::set<node_id>& ring) {
         n.told_at = n.last[from_group];
     }
     std::map<node_id, std::set<node_id>> departed;
+    std::set<node_id> merging;
     for (node_id id : ring) {
         for (node_id m : ring_of(id))
             if (!ring.contains(m) || component(m) != component(id))
                 departed[id].insert(m);
+        for (node_id m : ring)
+            if (component(id) != 0 && component(m) != component(id) && !departed[id].empty())
+                merging.insert(id);
     }
     for (node_id id : ring)
         component_of_[id] = c;
-    if (watch)
+    if (watch) {
         watch->group_changed(c);
+        for (node_id id : merging)
+            watch->merged(*nodes.at(id));
+    }
     // dlm_controld stops the kernel's lockspace before it drops anything, each in its own time.
     for (node_id id : ring)
         stop_lockspace(*nodes.at(id), departed[id]);

@@ -3,7 +3,7 @@
 // then faults stop, everything is fenced, booted and started, and every grace must lift (L1).
 #pragma once
 
-#include "sim/next/checker.hh"
+#include "sim/checker.hh"
 
 #include <array>
 
@@ -63,6 +63,7 @@ public:
     std::string setting() const;
     const fault_counts& injected() const { return injected_; }
     std::uint64_t steps() const { return w_.steps; }
+    void tell(transitions& t) { w_.told = &t; }
 
 private:
     void say(const std::string&);
