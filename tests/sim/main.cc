@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // grace-sim: random clusters and faults against the production engine.
 //
-// One seed draws everything (run.hh). Several are dealt to processes, and what they say is put in
-// the order of the seeds again: the output does not depend on how many there are.
+// One seed draws everything (run.hh), prints it and replays it exactly. Several are dealt to
+// processes, and what they say is put in the order of the seeds again: the output does not depend
+// on how many there are.
 #include "sim/run.hh"
 
 #include <CLI/CLI.hpp>
@@ -26,7 +27,9 @@ struct report {
     std::uint64_t steps = 0;
 };
 
-report simulate(std::uint64_t seed, bool trace, unsigned size, std::ostream* transitions = nullptr) {
+// With `first`, what is drawn is printed before anything happens.
+report simulate(std::uint64_t seed, bool trace, bool first, unsigned size,
+                std::ostream* transitions) {
     grace::sim::run r(seed, trace, size);
     report out;
     out.setting = r.setting();
@@ -35,8 +38,11 @@ report simulate(std::uint64_t seed, bool trace, unsigned size, std::ostream* tra
         *transitions << "seed " << seed << ": " << out.setting << '\n';
         r.tell(told.emplace(*transitions));
     }
-    if (trace)
-        std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), out.setting.c_str());
+    if (first) {
+        std::printf("seed %llu draws %s\n", static_cast<unsigned long long>(seed),
+                    out.setting.c_str());
+        std::fflush(stdout);
+    }
     out.bad = r.go();
     out.injected = r.injected();
     out.steps = r.steps();
@@ -100,7 +106,7 @@ int main(int argc, char** argv) {
             close(ends[0]);
             FILE* to = fdopen(ends[1], "w");
             for (std::uint64_t s = seed + j; s < seed + seeds; s += jobs)
-                write_report(to, simulate(s, false, size));
+                write_report(to, simulate(s, false, false, size, nullptr));
             std::_Exit(0);
         }
         close(ends[1]);
@@ -117,17 +123,17 @@ int main(int argc, char** argv) {
         if (!transitions.empty())
             file.open(transitions);
         if (jobs == 1)
-            r = simulate(s, trace, size, transitions.empty() ? nullptr : &file);
+            r = simulate(s, trace, trace || seeds == 1, size, transitions.empty() ? nullptr : &file);
         else if (!read_report(from[(s - seed) % jobs], r))
             r.bad = "the simulator itself died of this seed";
         ++done;
         steps += r.steps;
         for (std::size_t f = 0; f < fault_count; ++f)
             injected[f] += r.injected[f];
-        if (!r.bad.empty() || seeds == 1) {
-            failed += !r.bad.empty();
-            std::printf("seed %llu: %s%s%s\n", static_cast<unsigned long long>(s),
-                        r.setting.c_str(), r.bad.empty() ? "" : ": ", r.bad.c_str());
+        if (!r.bad.empty()) {
+            ++failed;
+            std::printf("seed %llu fails: %s; it draws %s\n", static_cast<unsigned long long>(s),
+                        r.bad.c_str(), r.setting.c_str());
             std::fflush(stdout);
         }
         if (!r.bad.empty() && (stop_at_first || r.setting.empty()))

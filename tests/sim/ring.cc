@@ -99,6 +99,8 @@ void world::announce_ring(std::uint64_t c) {
     const std::size_t all = nodes.size();
     for (auto& [id, life] : r.group) {
         node& n = *nodes.at(id);
+        if (component(id) != c)
+            continue;
         input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all)};
         for (node_id m : r.ring)
             q.votes[m] = 1;
@@ -116,10 +118,9 @@ void world::announce_ring(std::uint64_t c) {
 }
 
 void world::tell_confchg(std::uint64_t c, const input::confchg& change) {
-    for (auto& [id, life] : rings_[c].group) {
-        node& n = *nodes.at(id);
-        deliver(n, [&n, change] { n.take(change); });
-    }
+    for (auto& [id, life] : rings_[c].group)
+        if (node& n = *nodes.at(id); component(id) == c) // others have gone on without it
+            deliver(n, [&n, change] { n.take(change); });
     if (watch)
         watch->group_changed(c);
 }
