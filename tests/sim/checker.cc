@@ -204,6 +204,10 @@ void checker::committing(node& n, const store_batch& batch) {
             else if (k.owed() && !may && !k.had)
                 fail("S5: " + client + " of " + p->server + " is purged before its time");
         }
+        for (auto& [who, files] : unfinished_)
+            if (who.first == p->server && !files.empty() && !may)
+                fail("S5: the grace of " + p->server + " ends before its time, " + who.second +
+                     " was in the midst of its reclaim");
         truth.purged(p->server);
         note(p->server + " is purged, R " + std::to_string(p->limit.value));
     }
@@ -211,6 +215,7 @@ void checker::committing(node& n, const store_batch& batch) {
 
 void checker::lost(const std::string& server) {
     truth.lost(server, w_.now);
+    std::erase_if(unfinished_, [&](auto& e) { return e.first.first == server; });
     note(server + " has lost its locks");
 }
 
@@ -262,7 +267,7 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
         return; // what it thinks of the others does not count: it will be fenced
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
-        for (auto& [server, start] : d.running) // it runs on behind the cut
+        for (auto& server : d.running) // it runs on behind the cut
             if (behind_.insert({id, server}).second)
                 lost(server);
         for (auto& [server, v] : truth.servers)
@@ -283,7 +288,7 @@ void checker::daemon_died(node& n) {
 
 void checker::died(node& n) {
     with_state_.erase(n.id);
-    for (auto& [server, start] : n.running)
+    for (auto& server : n.running)
         if (!behind_.contains({n.id, server}) || (w_.in_ring(n.id) && n.side == 0))
             lost(server);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
@@ -342,14 +347,13 @@ void checker::taken_between(const node& n, unsigned file) {
                     files.erase(file);
 }
 
-void checker::take_back(node& n, const std::string& server, const std::string& client) {
-    for (unsigned file : believed_[{server, client}]) {
-        for (const ledger::holder& h : locks.of(file))
-            if (!h.is(server, client) && !h.forgotten.contains(n.id))
-                fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
-                     ", which was given to another on " + name(h.node));
-        locks.take(file, {n.id, server, client, {}});
-    }
+void checker::take_back(node& n, const std::string& server, const std::string& client,
+                        unsigned file) {
+    for (const ledger::holder& h : locks.of(file))
+        if (!h.is(server, client) && !h.forgotten.contains(n.id))
+            fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
+                 ", which was given to another on " + name(h.node));
+    locks.take(file, {n.id, server, client, {}});
 }
 
 void checker::ask(node& n, upcall u) {
@@ -382,13 +386,28 @@ void checker::client_calls(node& n, const std::string& server, const std::string
     auto& mine = believed_[{server, client}];
     const auto& list = n.nfsd_lists[server];
     const bool known = confirmed_[{n.id, server}].contains(client);
+    if (auto u = unfinished_.find({server, client}); u != unfinished_.end()) {
+        if (n.open()) { // it was too late for these
+            for (unsigned file : u->second)
+                mine.erase(file);
+            u->second.clear();
+        } else if (n.kern.reclaim.contains(server) && !u->second.empty()) {
+            may_reclaim(n, server, client);
+            take_back(n, server, client, *u->second.begin());
+            u->second.erase(u->second.begin());
+        }
+        if (u->second.empty())
+            unfinished_.erase(u);
+        return;
+    }
     if (!known && n.kern.reclaim.contains(server)) {
-        if (v0)
+        if (w_.v0)
             return ask(n, {upcall::check, server, client, 0});
         if (std::ranges::find(list, client) == list.end())
             return;
         may_reclaim(n, server, client);
-        take_back(n, server, client);
+        for (unsigned file : mine)
+            take_back(n, server, client, file);
         return ask(n, {upcall::reclaim, server, client, 0}); // RECLAIM_COMPLETE
     }
     if (!n.open())
@@ -448,7 +467,7 @@ void checker::storm(node& n, const std::string& server, unsigned calls) {
                 locks.drop(f, {}, server, client);
             believed_[{server, client}].clear();
             ask(n, {upcall::remove, server, client, 0});
-        } else if (v0 && w_.draw(4) == 0)
+        } else if (w_.v0 && w_.draw(4) == 0)
             ask(n, {upcall::check, server, client, 0});
         if (!n.daemon)
             return;
@@ -469,15 +488,19 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     if (u.kind == upcall::remove)
         return truth.removed(u.server, u.client);
     if (u.kind == upcall::check) {
-        // The last Check of all may end the grace before its answer is there (docs: upcalls v0).
         if (n.kern.reclaim.contains(u.server)) {
             may_reclaim(n, u.server, u.client);
-            take_back(n, u.server, u.client);
+            unfinished_[{u.server, u.client}] = believed_[{u.server, u.client}];
         } else
             believed_[{u.server, u.client}].clear();
     }
     truth.acknowledged(u.server, u.client, u.kind != upcall::create);
-    confirmed_[{n.id, u.server}].insert(u.client);
+    auto& known = confirmed_[{n.id, u.server}];
+    known.insert(u.client);
+    if (u.kind == upcall::reclaim &&
+        std::ranges::includes(known, std::set(n.nfsd_lists[u.server].begin(),
+                                              n.nfsd_lists[u.server].end())))
+        n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)
@@ -513,7 +536,11 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    if (v0 || (waited && !n.kern.reclaim.contains(server)))
+    if (waited && !n.kern.reclaim.contains(server))
+        v.lifted = true;
+    if (list.empty() && !w_.v0)
+        n.take(input::grace_done{server, n.new_ticket()});
+    if (w_.v0 || (waited && !n.kern.reclaim.contains(server)))
         return;
     for (auto& [client, k] : v.clients)
         if (k.owed() && std::ranges::find(list, client) == list.end())

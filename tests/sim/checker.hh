@@ -45,7 +45,6 @@ public:
     void nfsd_listed(node&, const std::string&) override;
 
     instant jumped = 0; // when a clock went forward last: deadlines by the world's clock are void
-    bool v0 = false;    // nfsd asks for each client, and keeps no list
 
 private:
     struct upcall {
@@ -65,7 +64,7 @@ private:
     bool recorded(const node&, const std::string& server, const std::string& client) const;
     void may_reclaim(node&, const std::string& server, const std::string& client);
     void taken_between(const node&, unsigned file);
-    void take_back(node&, const std::string& server, const std::string& client);
+    void take_back(node&, const std::string& server, const std::string& client, unsigned file);
     void ask(node&, upcall);
     void agree(node&);
     void look_at_open(node&);
@@ -75,6 +74,8 @@ private:
     std::map<std::tuple<node_id, std::uint64_t, std::uint64_t>, upcall> waiting_;
     std::map<std::pair<node_id, std::string>, instant> asked_at_; // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
+    // v0: the first reclaim is asked about, the others follow; which have not yet
+    std::map<std::pair<std::string, std::string>, std::set<unsigned>> unfinished_;
     std::map<std::string, epoch> purged_;
     std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;

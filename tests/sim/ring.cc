@@ -94,14 +94,22 @@ void world::order(node_id from, bytes m) {
     hand_out(from, shared, to);
 }
 
-void world::announce_ring(std::uint64_t c) {
+std::set<node_id> world::controlds(node_id n) const {
+    std::set<node_id> out = ring_of(n);
+    std::erase_if(out, [&](node_id m) { return !nodes.at(m)->controld; });
+    return out;
+}
+
+void world::announce_ring(std::uint64_t c, const departures& left) {
     const ring_state& r = rings_[c];
     const std::size_t all = nodes.size();
     for (auto& [id, life] : r.group) {
         node& n = *nodes.at(id);
         if (component(id) != c)
             continue;
-        input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all)};
+        input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all), {}};
+        if (auto l = left.find(id); l != left.end())
+            q.left = l->second;
         for (node_id m : r.ring)
             q.votes[m] = 1;
         if (slow_ring && draw(4) == 0 && ++late_rings)
@@ -147,7 +155,7 @@ void world::join_group(node& n, std::uint64_t life) {
         change.members.push_back(id);
     change.joined = {n.id};
     tell_confchg(at->second, change);
-    announce_ring(at->second);
+    announce_ring(at->second, {});
 }
 
 void world::leave_group(node& n, std::uint64_t life) {
@@ -203,6 +211,7 @@ void world::reform(const std::set<node_id>& ring) {
             if (auto l = limit.find(from); l != limit.end() && (l->second == 0 || l->second-- == 0))
                 continue;
             ++orders;
+            ++in_flight;
             if (watch)
                 watch->ordered(from, *m, old);
             hand_out(from, m, to);
@@ -239,7 +248,7 @@ void world::reform(const std::set<node_id>& ring) {
             deliver(n, [&n, joined] { n.take(joined); });
         n.told_at = n.last[from_group];
     }
-    std::map<node_id, std::set<node_id>> departed;
+    departures departed;
     std::set<node_id> merging;
     for (node_id id : ring) {
         for (node_id m : ring_of(id))
@@ -261,7 +270,7 @@ void world::reform(const std::set<node_id>& ring) {
         stop_lockspace(*nodes.at(id), departed[id]);
     if (away(c))
         stall(*ring.begin());
-    announce_ring(c);
+    announce_ring(c, departed);
 }
 
 void world::stop_lockspace(node& n, const std::set<node_id>& departed) {
@@ -269,6 +278,8 @@ void world::stop_lockspace(node& n, const std::set<node_id>& departed) {
         if (b != n.boot)
             return;
         n.trip_pending = false;
+        if (!n.controld)
+            return; // its lockspaces have stopped before, and it hears of nothing any more
         n.kern.gate = gate_state::closed;
         ++n.kern.trips;
         from_kernel(n, input::kernel_tripped{n.kern.trips});
@@ -352,7 +363,12 @@ void world::gather(unsigned side) {
     for (auto& [id, n] : nodes)
         if (n->powered && n->corosync && !n->paused && n->side == side)
             ring.insert(id);
-    // Who died with all the others, too, must be fenced first (dlm: enable_startup_fencing).
+    // Who died with all the others, too, must be fenced first, and who was not there when those
+    // that are here came up (dlm: enable_startup_fencing).
+    if (side == 0 && ring.size() * 2 > nodes.size())
+        for (auto& [id, n] : nodes)
+            if (n->powered && !ring.contains(id))
+                unfenced.insert(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
@@ -433,6 +449,17 @@ void world::leave(unsigned i) {
     locks.freeze(n.id);
     gather(n.side);
     component_of_.erase(n.id);
+}
+
+void world::lose_controld(unsigned i) {
+    node& n = (*this)[i];
+    n.controld = false;
+    trip(i); // its kernel stops the lockspaces that nobody looks after any more
+    unfenced.insert(n.id);
+    locks.freeze(n.id);
+    for (node_id m : ring_of(n.id))
+        if (m != n.id && component(m) == component(n.id))
+            stop_lockspace(*nodes.at(m), {n.id});
 }
 
 void world::pause(unsigned i, duration d) {

@@ -35,7 +35,7 @@ public:
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
-        bool lifted = false;                                // an operator had enough
+        bool lifted = false; // an operator had enough, or its nfsd was told that nobody may
         void notice(node_id n) {
             if (need)
                 dropped[losses].insert(n);

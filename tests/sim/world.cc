@@ -59,6 +59,12 @@ void node::take(any_input in) {
     world_.check();
 }
 
+void node::keep() {
+    kept.clear();
+    for (const auto& [server, i] : machine().instances())
+        kept[server] = {i.running, i.stopping, i.answered};
+}
+
 void node::mcast(bytes m) {
     if (world_.watch)
         world_.watch->sent(*this, m);
@@ -71,7 +77,7 @@ void node::mcast(bytes m) {
 void node::query_dlm_members() {
     world_.after(world_.next(*this, world::from_group), [this, l = life] {
         if (l == life)
-            take(input::dlm_members{true, world_.ring_of(id)});
+            take(input::dlm_members{true, world_.controlds(id)});
     });
 }
 
@@ -212,7 +218,7 @@ void node::answer_grace_start(ticket t, const std::vector<known_client>& clients
     list.clear();
     for (const auto& c : clients)
         list.push_back(c.name);
-    running[server] = {};
+    running.insert(server);
     if (world_.watch)
         world_.watch->nfsd_listed(*this, server);
 }
@@ -311,7 +317,9 @@ void world::boot(unsigned i) {
     n.kern = {};
     n.keeper = ++n.keepers;
     n.locks_in_doubt = false;
+    n.controld = true;
     n.running.clear();
+    n.kept.clear();
     n.nfsd_lists.clear();
     n.grace_starts.clear();
     n.last.clear();
@@ -343,13 +351,20 @@ void world::start_daemon(unsigned i) {
     p.self = n.id;
     p.name = "node" + std::to_string(i);
     p.life = incarnation{n.boot * 1000000 + n.life * 64 + i};
+    p.boot = n.boot;
     n.daemon = std::make_unique<engine>(
         ports{n, n, n, n, n, n, n, n}, [&n] { return n.clock(); },
         [this, &n](instant t) { arm(n, t); }, p,
         n.has_disk ? std::optional(n.disk) : std::nullopt);
     n.upcalls.clear();
-    for (auto& [server, answered] : n.running)
-        n.take(input::instance_known{server, true, answered});
+    // What it is told of the servers that its predecessor knew, and which of them have gone since.
+    const auto known = n.kept;
+    for (auto& [server, k] : known) {
+        n.take(input::instance_known{server, k.running, k.stopping, !v0, k.answered});
+        if (k.running && !n.running.contains(server))
+            n.take(input::nfsd_ended{server});
+    }
+    n.daemon->before_effects([&n] { n.keep(); });
     ++n.socket;
     n.kern.attached = true;
     n.kern.gate = gate_state::closed;
@@ -360,7 +375,9 @@ void world::start_daemon(unsigned i) {
         lock_map held = locks.locks_of(n.id);
         n.locks_in_doubt = held[grace_lock].requested.has_value(); // of its former life
         n.take(input::locks_known{held[grace_lock].held.value_or(lock_mode::nl),
-                                  held[alive_lock(n.id)].held == lock_mode::ex});
+                                  held[alive_lock(n.id)].held == lock_mode::ex,
+                                  held[grace_lock].requested,
+                                  held[alive_lock(n.id)].requested == lock_mode::ex});
     }
     join_group(n, n.life);
 }
@@ -379,9 +396,6 @@ void world::lose_unsynced(node& n) {
 
 void world::kill_daemon(unsigned i) {
     node& n = (*this)[i];
-    for (auto& [server, inst] : n.machine().instances())
-        if (n.running.contains(server))
-            n.running[server] = inst.answered;
     n.daemon.reset();
     if (watch)
         watch->daemon_died(n);
@@ -511,7 +525,7 @@ void world::kill_keeper(unsigned i, duration d) {
         n.keeper = ++n.keepers;
         after(next(n, lock_events), [&n, l = n.life] {
             if (l == n.life)
-                n.take(input::locks_known{lock_mode::nl, false});
+                n.take(input::locks_known{lock_mode::nl, false, {}, false});
         });
     });
 }
@@ -570,8 +584,11 @@ void world::arm(node& n, instant t) {
 }
 
 ticket world::serve(unsigned id, const std::string& server) {
-    ticket t = (*this)[id].new_ticket();
-    (*this)[id].take(input::serve{server, t});
+    node& n = (*this)[id];
+    if (!n.kept.contains(server))
+        n.take(input::instance_known{server, false, false, !v0, {}});
+    ticket t = n.new_ticket();
+    n.take(input::serve{server, t});
     return t;
 }
 

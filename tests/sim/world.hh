@@ -50,6 +50,7 @@ public:
     const node_id id;
     bool powered = false;
     bool corosync = false;
+    bool controld = true; // dlm_controld runs, or would
     std::unique_ptr<engine> daemon;
     std::uint64_t life = 0;   // of the daemon; events for an older one are dropped
     std::uint64_t boot = 0;   // of the node
@@ -71,7 +72,13 @@ public:
     bool disk_full = false;
     unsigned crash_in = 0; // power fails in the midst of so many commits from now; 0: not
     unsigned refuse = 0;   // so many conversions upward are refused with EDEADLK
-    std::map<std::string, start_count> running;                 // servers whose nfsd runs here
+    std::set<std::string> running;                              // servers whose nfsd runs here
+    // What its daemon has written of them before anybody heard of it (/run/graced/servers).
+    struct kept_instance {
+        bool running, stopping;
+        start_count answered;
+    };
+    std::map<std::string, kept_instance> kept;
     std::map<std::string, std::vector<std::string>> nfsd_lists; // who may reclaim, as nfsd was told
     std::map<std::uint64_t, upcall_status> upcalls;
     std::map<std::uint64_t, std::pair<request_status, std::string>> answers;
@@ -87,6 +94,7 @@ public:
     instant clock() const;
     bool open() const;
     void take(any_input in);
+    void keep();
     ticket new_ticket() { return ticket{++tickets_}; }
 
     void mcast(bytes) override;
@@ -161,13 +169,14 @@ public:
     instant token = seconds(1);    // silent death to confchg
     duration slow_ring = 0;        // a ring's name may come so much later
     duration late_permit = 0;      // the kernel's permit timer fires up to so much later
+    bool v0 = false;               // nfsd asks for each client, and keeps no list
     unsigned lose_value = 0;       // one fencing of so many loses the value block; 0: none
     std::set<node_id> unfenced;    // died or were cut off since they were last known to be fenced
     std::vector<std::string> violations;
     watcher* watch = nullptr;
     transitions* told = nullptr; // hears of everything, for the model
     // How often what is drawn in here happened.
-    std::uint64_t lost_batches = 0, late_rings = 0, late_permits = 0, lost_values = 0;
+    std::uint64_t lost_batches = 0, late_rings = 0, late_permits = 0, lost_values = 0, in_flight = 0;
     std::uint64_t steps = 0;
     std::uint64_t lock_changes = 0, orders = 0;
 
@@ -182,6 +191,7 @@ public:
     void cut(unsigned id, unsigned side); // links go; new rings after `token`; it must be fenced
     void merge(unsigned id);              // its links are back
     void leave(unsigned id);              // its corosync ends in order: PROCDOWN, at once
+    void lose_controld(unsigned id);      // its dlm_controld dies; it must be fenced
     void pause(unsigned id, duration);    // all of the node stands still
     void hang(unsigned id, duration);     // only the daemon does
     void jump(unsigned id, duration);     // its clock goes forward
@@ -206,6 +216,7 @@ public:
     bool in_ring(node_id) const;
     std::set<node_id> ring_of(node_id) const;  // nodes that it sees
     std::set<node_id> group_of(std::uint64_t component) const;
+    std::set<node_id> controlds(node_id) const; // dlm_controld's group, as this node sees it
     std::uint64_t component(node_id) const;
     bool quorate(node_id) const;
     void order(node_id from, bytes message);
@@ -240,7 +251,8 @@ private:
     void stall(node_id);
     void unstall(std::uint64_t component);
     bool away(std::uint64_t component) const; // somebody in it cannot pass the token on
-    void announce_ring(std::uint64_t component);
+    using departures = std::map<node_id, std::set<node_id>>; // by node that sees it
+    void announce_ring(std::uint64_t component, const departures&);
     void stop_lockspace(node&, const std::set<node_id>& departed);
     void arm(node&, instant);
     void lose_unsynced(node&);
