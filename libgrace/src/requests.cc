@@ -158,10 +158,8 @@ bool fsm::settle(ticket id, request& r) {
     case request_kind::released:
         if (!v || v->host != params_.self)
             return finish(request_status::done);
-        if (r.sent_in != state_.view.number + 1) {
-            r.sent_in = state_.view.number + 1;
+        if (once(said::released, r.server, v->start.value))
             send(msg::released{r.server});
-        }
         return false;
 
     case request_kind::start:
