@@ -118,15 +118,16 @@ static int refuse(struct nlm_call *call, struct file *file, int cmd,
 }
 
 static int new_lock(struct gate_hook *hook, struct nlm_call *call,
-		    struct file *file, int cmd, struct file_lock *fl)
+		    struct file *file, int cmd, struct file_lock *fl,
+		    unsigned long ticket)
 {
-	unsigned long ticket = lockd_shim_gate();
+	__be32 later = call && call->reclaim ? nlm_drop_reply :
+					       nlm_lck_denied_grace_period;
 	struct gate_request req;
 	int ret;
 
 	if (!ticket)
-		return refuse(call, file, cmd, fl,
-			      nlm_lck_denied_grace_period);
+		return refuse(call, file, cmd, fl, later);
 	ret = gate_remember(file, fl, &req);
 	if (ret)
 		return ret;
@@ -134,7 +135,7 @@ static int new_lock(struct gate_hook *hook, struct nlm_call *call,
 	if (!ret && !gate_still_open(ticket) && !gate_nothing_new(&req)) {
 		gate_undo(hook, file, fl, &req);
 		gate_restore_request(fl, &req);
-		ret = refuse(call, file, cmd, fl, nlm_lck_denied_grace_period);
+		ret = refuse(call, file, cmd, fl, later);
 	}
 	gate_forget(&req);
 	return ret;
@@ -190,6 +191,7 @@ int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 		  struct file_lock *fl)
 {
 	struct nlm_call *call = READ_ONCE(nlm_call);
+	unsigned long bypass = lockd_shim_bypass();
 
 	if (call && call->task != current)
 		call = NULL;
@@ -199,9 +201,11 @@ int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 				    file_inode(file)->i_sb->s_id);
 		return -ENOLCK;
 	}
+	if (bypass)
+		return new_lock(hook, call, file, cmd, fl, bypass);
 	if (call && call->reclaim)
 		return reclaimed_lock(hook, call, file, cmd, fl);
-	return new_lock(hook, call, file, cmd, fl);
+	return new_lock(hook, call, file, cmd, fl, lockd_shim_gate());
 }
 
 typedef __be32 (*nlmsvc_lock_fn)(struct svc_rqst *rqstp, struct nlm_file *file,
