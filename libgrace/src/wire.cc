@@ -83,6 +83,11 @@ struct put_body {
         });
     }
     void operator()(const msg::barrier& m) { w.put(m.number); }
+    void operator()(const msg::detached&) {}
+    void operator()(const msg::bypass& m) {
+        w.put(m.node);
+        w.put(m.on);
+    }
 };
 
 // Times are added to others: one near the end of the range would overflow and, with that, could
@@ -179,6 +184,11 @@ struct get_body {
         });
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
+    void operator()(msg::detached&) {}
+    void operator()(msg::bypass& m) {
+        r.get(m.node);
+        r.get(m.on);
+    }
 };
 
 } // namespace
