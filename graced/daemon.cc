@@ -304,10 +304,12 @@ void daemon::die(exit_code code, const std::string& why) {
 void daemon::take(any_input in) {
     if (!engine_ || exit_)
         return;
+    // A gate that is there and holds nothing back (a bypass, a hook that is missing) is told about
+    // in status; a daemon that ended for it could not.
+    if (std::holds_alternative<input::kernel_attached>(in) || (shim_ && shim_->status().attached))
+        kernel_seen_ = true;
     if (auto* k = std::get_if<input::kernel_lost>(&in); k && !kernel_seen_)
         return die(exit_code::unavailable, k->why);
-    if (std::holds_alternative<input::kernel_attached>(in))
-        kernel_seen_ = true;
     if (auto* f = std::get_if<input::store_failed>(&in))
         return die(exit_code::io, "the recovery database " + config_.store.path +
                                       " cannot be written: " + f->why +
@@ -378,7 +380,7 @@ void daemon::keep_instances() {
 void daemon::after_inputs() {
     if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
         ready_ = true;
-        notify_->ready("gate attached and closed");
+        notify_->ready(bypassed() ? "THE GATE IS BYPASSED" : "gate attached and closed");
     }
 }
 
@@ -423,7 +425,7 @@ void daemon::every_second() {
         return true;
     });
     const fsm& f = engine_->machine();
-    std::string line = std::string("phase ") +
+    std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
                        std::to_string(f.replicated().current.value);
     if (notify_)
@@ -518,8 +520,15 @@ nlohmann::json daemon::status() const {
     c.lock_backend = locks_ ? (locks_->embedded() ? "embedded" : "dlm") : "none";
     c.gate_backend = to_string(config_.gate.backend);
     c.warnings = warnings_;
-    if (shim_)
+    if (shim_) {
         c.waiters = static_cast<std::int64_t>(shim_->status().last.waiters);
+        c.exempts = shim_->status().last.exempts;
+        if (const std::string why = shim_->status().attached ? shim_->unfit() : ""; !why.empty())
+            c.warnings.push_back(why);
+    }
+    c.bypass = bypassed();
+    if (embedded_ && c.bypass)
+        c.warnings.push_back("THE (stand-in) GATE OF THIS NODE IS BYPASSED by an operator");
     if (locks_ && locks_->frozen_for() > seconds(1))
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +
@@ -570,6 +579,24 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                           "no node '" + name + "' is known to graced");
         return ask(input::fence_news{*node, id});
     }
+    if (verb == "bypass")
+        return on_bypass(r, h);
+    if (verb == "exempt") {
+        if (!shim_)
+            return h.fail("failed", "only gate.backend = module knows exemptions");
+        return shim_->set_exempt(r.at("pid").get<std::uint32_t>(), r.at("on").get<bool>(),
+                                 [h](result<void> done) {
+                                     if (done)
+                                         h.finish(nlohmann::json::object());
+                                     else
+                                         h.fail("failed", done.error().message);
+                                 });
+    }
+    if (verb == "server-hosts") {
+        if (shim_)
+            shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
+        return h.finish(nlohmann::json::object());
+    }
     if (verb == "server-start")
         return on_server_start(r, h);
     if (verb == "server-running")
@@ -584,6 +611,40 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::released{server(), id});
     }
     h.fail("bad_request", "there is no request '" + verb + "' (is gracectl newer than graced?)");
+}
+
+bool daemon::bypassed() const {
+    return shim_ ? shim_->status().last.bypass : embedded_ && embedded_->bypass();
+}
+
+// This node: at once, whatever the group does; the others hear from the protocol that its gate is
+// none. Other nodes: through the group.
+void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
+    const bool on = r.at("on").get<bool>();
+    if (r.contains("node")) {
+        node_id node; // none: all
+        if (const auto name = r.at("node").get<std::string>(); !name.empty()) {
+            const auto found = find_node(name);
+            if (!found)
+                return h.fail(to_code(request_status::no_such_node),
+                              "no node '" + name + "' is known to graced");
+            node = *found;
+        }
+        asked_[h.id()] = h;
+        return take(input::bypass{node, on, ticket{h.id()}});
+    }
+    spdlog::error("the bypass of this node's gate is switched {} by an operator", on ? "ON" : "off");
+    if (shim_)
+        return shim_->set_bypass(on, [h](result<void> done) {
+            if (done)
+                h.finish(nlohmann::json::object());
+            else
+                h.fail("failed", done.error().message);
+        });
+    if (!embedded_)
+        return h.fail("failed", "this node has no gate (gate.backend = none)");
+    embedded_->set_bypass(on);
+    h.finish(nlohmann::json::object());
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {

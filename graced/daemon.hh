@@ -65,6 +65,8 @@ private:
     void arm_second();
 
     void on_request(const nlohmann::json&, const control_peer&, const reply_handle&);
+    [[nodiscard]] bool bypassed() const;
+    void on_bypass(const nlohmann::json&, const reply_handle&);
     void on_server_start(const nlohmann::json&, const reply_handle&);
     void on_server_running(const nlohmann::json&, const reply_handle&);
     nlohmann::json status() const;

@@ -94,6 +94,8 @@ json status_json(const fsm& f, const status_context& c) {
              {{"backend", c.gate_backend},
               {"attached", f.gate().attached},
               {"trips", f.gate().trips},
+              {"bypass", c.bypass},
+              {"exempts", c.exempts},
               {"waiters", c.waiters < 0 ? json(nullptr) : json(c.waiters)}}},
             {"blocked_by", f.blocked_by()},
             {"warnings", c.warnings},

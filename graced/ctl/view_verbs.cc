@@ -70,6 +70,16 @@ std::optional<json> all_clients(session& s, const std::string& server) {
     }
 }
 
+// Asked for here, not by the daemon: see node_view.hh.
+void add_filesystems(session& s, json& status) {
+    if (!s.around.gfs2_mounts)
+        return;
+    json all = json::array();
+    for (const gfs2_mount& m : s.around.gfs2_mounts())
+        all.push_back({{"path", m.path}, {"device", m.device}, {"uuid", m.uuid}, {"gate", m.gate}});
+    status["filesystems"] = std::move(all);
+}
+
 void show_version(session& s) {
     // The daemon's version is a bonus: no daemon is no error here.
     const auto answer = s.around.ask(s.daemon_name(), ask_status, std::chrono::seconds(3), {});
@@ -88,8 +98,10 @@ void show_version(session& s) {
 void add_view_verbs(CLI::App& app, session& s) {
     app.add_subcommand("status", "phase, epochs, gate, nodes and servers of the cluster")
         ->callback([&s] {
-            s.show(ask_status, look_limit,
-                   [&s](const json& a) { return render_status(a, s.around.now()); });
+            if (auto status = s.ask(ask_status, look_limit)) {
+                add_filesystems(s, *status);
+                s.print(*status, [&s](const json& a) { return render_status(a, s.around.now()); });
+            }
         });
     app.add_subcommand("dump", "epochs and flags, in the format of rados_grace")->callback([&s] {
         show_part(s, {"current", "recovery", "servers", "nodes"}, render_dump);
