@@ -179,7 +179,11 @@ inline next() { at++; c_code { farthest = now.at > farthest ? now.at : farthest;
 chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way to the stream */
 #else
 #define MAYBE_RECLAIM(i, v) 1
-#define MOVING(i, v)     (moving == v)
+#ifdef NO_STOPPING_KEPT  /* a daemon that starts again does not know what is being stopped */
+#define MOVING(i, v)     (moving == v && mover == i && !forgot)
+#else
+#define MOVING(i, v)     (moving == v && mover == i)
+#endif
 #define TOLD_CLOSE(i)    0
 #define MAYBE_OPEN(i)    1
 #define WITH_RECORDS     0
@@ -246,8 +250,15 @@ bit dropped[2];                   /* ghost: its locks are gone and no lift has c
 byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
 bit offered[2];                   /* ghost: reclaim has come to its end since its locks went */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
-byte moving = NOBODY;             /* server that is being moved */
-byte releasing = NOBODY;          /* the node that has stopped it and owes RELEASED */
+byte moving = NOBODY;             /* server that is being moved, by */
+byte mover, moved;                /* the node that lets it go, so far: */
+#define TO_STOP   0
+#define MAY_END   1               /* its daemon has said that it may be stopped */
+#define ENDED     2
+#define LET_GO    3               /* RELEASED is asked for */
+#ifdef NO_STOPPING_KEPT
+bit forgot;
+#endif
 bit stop_told;                    /* the START of its stop has been delivered to its host */
 byte expelled;                    /* nodes that have left dlm_controld's group */
 byte lost_known[N];               /* those that this node has seen missing there */
@@ -614,14 +625,14 @@ inline new_view(i) {
     od;
 #endif
     said[i] = 0; view_durable[i] = 0;
-#ifdef NEW_VIEW_FORGETS_LOST
+#ifndef NO_LOST_AGAIN    /* a START for a node missing in the DLM that was void is not said again */
     lost_known[i] = 0;
 #endif
     barrier[i] = 0
 }
 
 inline not_told(i) { /* that the START of its stop was delivered may be true of nobody else */
-    if :: running[0] == i -> stop_told = 0 :: else fi
+    if :: mover == i -> stop_told = 0 :: else fi
 }
 inline lose_sync(i) { /* and says HELLO */
     synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i); not_told(i);
@@ -648,7 +659,11 @@ inline told(i) {
 #define TOLD(i) 1
 #define told(i) skip
 #endif
+#ifdef NO_COMPARE_LIVE   /* compared only those that are in our group */
 #define MISSING(i) (expelled & s[i].members & ~lost_known[i])
+#else
+#define MISSING(i) (expelled & live[i] & ~lost_known[i])
+#endif
 inline deliver(i) {
     q[i]?t_, a_, b_, c_;
     y = s[i].starts;
@@ -692,7 +707,7 @@ inline deliver(i) {
         :: s[i].starts != y -> said[i] = 0
         :: else
         fi;
-        if :: t_ == NODE_DOWN || t_ == JOIN -> flapped[i] = flapped[i] & ~B(b_) :: else fi
+        if :: t_ == NODE_DOWN || t_ == JOIN && ((c_ >> 1) & 1) == ((boots >> b_) & 1) -> flapped[i] = flapped[i] & ~B(b_) :: else fi
     fi;
     told(i);
     y = 0
@@ -831,13 +846,10 @@ inline decide(i) {
     fi;
 #if MOVES
     if
-    :: ACTING(i) && moving == 0 && running[0] == i && !stop_told && !(said[i] & SAID_STOP) -> said_stop(i)
-    :: else
-    fi;
-    if
-    :: releasing == i && synced[i] && s[i].host[0] != i -> releasing = NOBODY
-    :: releasing == i && ACTING(i) && s[i].host[0] == i && !(said[i] & SAID_RELEASED) ->
+    :: moving == 0 && mover == i && moved == TO_STOP && ACTING(i) && !stop_told && !(said[i] & SAID_STOP) -> said_stop(i)
+    :: moving == 0 && mover == i && moved == LET_GO && ACTING(i) && s[i].host[0] == i && !(said[i] & SAID_RELEASED) ->
         said[i] = said[i] | SAID_RELEASED; mcast(i, RELEASED, 0, 0)
+    :: moving == 0 && mover == i && moved == LET_GO && synced[i] && s[i].host[0] != i -> moving = NOBODY; mover = 0; moved = 0
     :: else
     fi;
 #endif
@@ -946,6 +958,9 @@ end: do
         /* a proof of fencing, or the end of somebody's permit */
         :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) && MAYBE_RECLAIM(i, 0) ||
            !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) && MAYBE_RECLAIM(i, 1)) -> mid = 1; skip }
+#if EXPELS || FLAPS      /* else a message comes at the same time */
+        :: d_step { RUNS(i) && ACTING(i) && tripped[i] && barrier[i] == 0 && s[i].view == s[GHOST].view && AFTER_STREAM(i) -> mid = 1; skip }  /* it hears of its trip */
+#endif
         /* an echo: the gate may open */
         :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) && MAYBE_OPEN(i) -> mid = 1;
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
@@ -993,6 +1008,9 @@ inline no_daemon(n) {
     s[n].view = 0; s[n].rings = 0; s[n].R = 0; s[n].lifting = 0; s[n].members = 0; s[n].down = 0; s[n].enforcing = 0;
     s[n].durable = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].last_done = NOBODY; s[n].boot_seen = 0;
     load_starts(n); flapped[n] = 0; lost_known[n] = 0; not_told(n);
+#ifdef NO_STOPPING_KEPT
+    if :: mover == n -> forgot = 1 :: else fi;
+#endif
     s[n].C = disk_C[n]; s[n].purged = disk_purged[n]; quorate_view[n] = disk_view[n];
     gate[n] = CLOSING; gate_at[n] = 0
 }
@@ -1271,14 +1289,15 @@ end: do
 #if MOVES
     /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
     :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) &&
-       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; stop_told = 0; x = running[0];
-            said[x] = said[x] & ~SAID_STOP; said_stop(x); x = 0 }
-    :: d_step { moving == 0 && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && MAY_STOP(running[0]) &&
-       !(kreclaim[running[0]] & 1) -> mid = 1;
-        tell("nfsd of 0 is stopped\n"); drop(0); must(S8, !dropped[0] || (!kopen[0] && !kopen[1] && !kopen[2]));
-            releasing = running[0]; running[0] = NOBODY; moving = NOBODY; stop_told = 0; y = releasing;
-            said[y] = said[y] | SAID_RELEASED; mcast(y, RELEASED, 0, 0); y = 0 }
-    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> mid = 1; moving = NOBODY }
+       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; mover = running[0]; moved = TO_STOP; stop_told = 0;
+            tell("0 is to be stopped\n"); said[mover] = said[mover] & ~(SAID_STOP | SAID_RELEASED); said_stop(mover) }
+    :: d_step { moving == 0 && moved == TO_STOP && RUNS(mover) && ACTING(mover) && MAY_STOP(mover) && !(kreclaim[mover] & 1) -> mid = 1;
+        moved = MAY_END; stop_told = 0 }
+    :: d_step { moving == 0 && moved == MAY_END -> mid = 1;
+        tell("nfsd of 0 is stopped\n"); drop(0); must(S8, !dropped[0] || (!kopen[0] && !kopen[1] && !kopen[2])); running[0] = NOBODY; moved = ENDED }
+    :: d_step { moving == 0 && moved == ENDED && RUNS(mover) && ACTING(mover) -> mid = 1;
+        moved = LET_GO; said[mover] = said[mover] | SAID_RELEASED; y = mover; mcast(y, RELEASED, 0, 0); y = 0 }
+    :: d_step { moving == 0 && (running[0] != NOBODY && running[0] != mover || st[mover] == DEAD || moved == TO_STOP && !RUNS(mover)) -> mid = 1; moving = NOBODY; mover = 0; moved = 0 }
 #endif
 #if TAKES
     :: d_step { FAULTS && takes < TAKES && s[GHOST].R != 0 && (s[GHOST].members & B(TAKER)) && st[TAKER] == UP -> mid = 1;
