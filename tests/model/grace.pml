@@ -749,10 +749,15 @@ inline decide_reclaim(i, v) {
     :: else
     fi
 }
+#ifdef NO_DONE_WAITS     /* DONE is said of a server that is being stopped */
+#define DONE_WAITS(i, v) 1
+#else
+#define DONE_WAITS(i, v) (!MOVING(i, v))
+#endif
 inline decide_done(i, v) {
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i &&
-       (FINISHED(i, v) == s[i].start[v] || INTACT(i, v)) && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
+       (FINISHED(i, v) == s[i].start[v] && DONE_WAITS(i, v) || INTACT(i, v)) && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
         said[i] = said[i] | SAID_DONE(v); mcast(i, DONE, v, s[i].start[v])
 #ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
@@ -1014,7 +1019,9 @@ inline no_daemon(n) {
     s[n].C = disk_C[n]; s[n].purged = disk_purged[n]; quorate_view[n] = disk_view[n];
     gate[n] = CLOSING; gate_at[n] = 0
 }
+inline no_stop(n) { if :: mover == n && moving != NOBODY -> moving = NOBODY; mover = 0; moved = 0 :: else fi }
 inline no_node(n) {
+    no_stop(n);
     st[n] = DEAD; left = left & ~B(n); ring = ring & ~B(n); no_daemon(n);
     kopen[n] = 0; kreclaim[n] = 0; mode[n] = NL;
     if :: running[0] == n -> running[0] = NOBODY :: else fi;
@@ -1189,7 +1196,7 @@ inline restart(i) { /* a daemon starts: attaching closes the gate */
 inline boot(i) { tell("node %d boots\n", i); boots = boots ^ B(i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
 inline flap(i) { /* before the ring has lost it */
     tell("node %d reboots at once\n", i);
-    mode[i] = NL; kopen[i] = 0; kreclaim[i] = 0; drop_locks(i);
+    no_stop(i); mode[i] = NL; kopen[i] = 0; kreclaim[i] = 0; drop_locks(i);
     if :: running[0] == i -> running[0] = NOBODY :: else fi;
     if :: running[1] == i -> running[1] = NOBODY :: else fi;
     boots = boots ^ B(i); x = 0;
@@ -1297,7 +1304,7 @@ end: do
         tell("nfsd of 0 is stopped\n"); drop(0); must(S8, !dropped[0] || (!kopen[0] && !kopen[1] && !kopen[2])); running[0] = NOBODY; moved = ENDED }
     :: d_step { moving == 0 && moved == ENDED && RUNS(mover) && ACTING(mover) -> mid = 1;
         moved = LET_GO; said[mover] = said[mover] | SAID_RELEASED; y = mover; mcast(y, RELEASED, 0, 0); y = 0 }
-    :: d_step { moving == 0 && (running[0] != NOBODY && running[0] != mover || st[mover] == DEAD || moved == TO_STOP && !RUNS(mover)) -> mid = 1; moving = NOBODY; mover = 0; moved = 0 }
+    :: d_step { moving == 0 && (running[0] != NOBODY && running[0] != mover || moved == TO_STOP && !RUNS(mover)) -> mid = 1; moving = NOBODY; mover = 0; moved = 0 }
 #endif
 #if TAKES
     :: d_step { FAULTS && takes < TAKES && s[GHOST].R != 0 && (s[GHOST].members & B(TAKER)) && st[TAKER] == UP -> mid = 1;
