@@ -4,10 +4,12 @@
 #include "graced/hex.hh"
 #include "graced/status.hh"
 
+#include <charconv>
 #include <csignal>
 #include <ctime>
 #include <fcntl.h>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <spawn.h>
 #include <spdlog/spdlog.h>
@@ -29,6 +31,19 @@ std::uint64_t random_number() {
     std::random_device r;
     std::uint64_t n = (std::uint64_t{r()} << 32) | r();
     return n ? n : 1;
+}
+
+// Another number for each boot of this machine (Documentation/admin-guide/sysctl/kernel.rst).
+result<std::uint64_t> boot_number() {
+    const char* const path = "/proc/sys/kernel/random/boot_id";
+    std::string id;
+    std::getline(std::ifstream(path), id);
+    std::erase(id, '-');
+    std::uint64_t half = 0;
+    const auto end = id.data() + std::min<std::size_t>(id.size(), 16);
+    if (std::from_chars(id.data(), end, half, 16).ptr != end || half == 0)
+        return fail(std::string(path) + " does not say which boot this is; is /proc mounted?");
+    return half;
 }
 
 // gate = none: a node without GFS2. Nothing to close; nfsd alone is served.
@@ -159,6 +174,10 @@ std::optional<fatal> daemon::start() {
 
     parameters p;
     p.life = incarnation{random_number()};
+    auto boot = boot_number();
+    if (!boot)
+        return fatal{exit_code::unavailable, boot.error().message};
+    p.boot = *boot;
     p.grace_period = seconds(config_.grace.period.count());
     p.orphan_timeout = seconds(config_.grace.orphan_timeout.count());
     p.daemon_timeout = seconds(config_.grace.daemon_timeout.count());
@@ -203,6 +222,7 @@ std::optional<fatal> daemon::start() {
         ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
+    engine_->before_effects([this] { keep_instances(); });
 
     control_options co;
     co.name = config_.graced.ipc_name;
@@ -339,18 +359,23 @@ void daemon::keep_crash(const std::string& why) const {
                      dir.string());
 }
 
-void daemon::after_inputs() {
-    // What a successor has to know to adopt the servers.
+// What a successor has to know to adopt the servers. Before nfsd hears of it: a START that it was
+// told and nobody remembers would look like one that it has not lost anything by.
+void daemon::keep_instances() {
     for (const auto& [name, i] : engine_->machine().instances()) {
         auto it = instances_->all().find(name);
         if (it == instances_->all().end())
             continue;
         server_instance s = it->second;
-        s.running = i.running && !i.stopping;
+        s.running = i.running;
+        s.stopping = i.stopping;
         s.answered = i.answered;
         if (auto r = instances_->put(name, s); !r)
             spdlog::error("{}", r.error().message);
     }
+}
+
+void daemon::after_inputs() {
     if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
         ready_ = true;
         notify_->ready("gate attached and closed");
@@ -474,7 +499,7 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
         shim_->set_namespace(server, i.netns, i.nfsd_fs);
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
-    take(input::instance_known{server, i.running, i.answered});
+    take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
     tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
 }
 
@@ -576,6 +601,7 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
         it != instances_->all().end() && it->second.running) {
         // Started twice: what runs stays as it is.
         i.running = true;
+        i.stopping = it->second.stopping;
         i.answered = it->second.answered;
     }
     if (auto put = instances_->put(name, i); !put)

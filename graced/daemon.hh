@@ -59,6 +59,7 @@ private:
     std::optional<fatal> make_group(parameters&);
     std::optional<fatal> make_kernel();
     void arm(instant);
+    void keep_instances();
     void adopt(const std::string& server, const server_instance&);
     void every_second();
     void arm_second();

@@ -18,6 +18,8 @@ void engine::take(any_input in) {
         output effects = machine_.take_output();
         if (recorder_)
             recorder_->after_step(effects);
+        if (before_effects_)
+            before_effects_();
         for (any_effect& e : effects)
             perform(e);
     }

@@ -346,7 +346,7 @@ void cld_tracker::look_after(const pipe_ptr& p) {
 // The kernel makes the pipe when an nfsd starts and removes it when that ends (nfs4recover.c).
 void cld_tracker::tell_gone(pipe& p) {
     if (!std::exchange(p.gone, true))
-        sink_(input::instance_known{p.server, false, {}});
+        sink_(input::nfsd_ended{p.server});
 }
 
 void cld_tracker::watch_directory(pipe& p) {

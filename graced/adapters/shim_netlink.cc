@@ -401,10 +401,10 @@ void shim_netlink::note_trips(std::uint64_t trips) {
         sink_(input::kernel_tripped{trips});
 }
 
-// Problem scenario: somebody stops nfsd by hand. The kernel closes the gate before the first lock is
-// dropped, and counts a trip; the dropping takes its time. If all that we made of it were the trip,
-// the barrier could be back and the gate open again before the last lock is gone. This is told
-// before the trip is, so the server's START goes out before the barrier.
+// Problem scenario: somebody stops nfsd by hand. The kernel closes the gate before the first lock
+// is dropped, and counts a trip; the dropping takes its time. If all that we made of it were the
+// trip, the barrier could be back and the gate open again before the last lock is gone. This is
+// told before the trip is, so the server's START goes out before the barrier.
 void shim_netlink::note_server(const shim::network_namespace& ns) {
     const auto [it, first] = stops_.try_emplace(ns.cookie, ns.stops);
     const bool stopped = it->second != ns.stops || (first && ns.stops != 0);
@@ -422,7 +422,7 @@ void shim_netlink::note_server(const shim::network_namespace& ns) {
             continue;
         }
         spdlog::info("server {}: the kernel says that its nfsd is being stopped", server);
-        sink_(input::instance_known{server, false, {}});
+        sink_(input::nfsd_ended{server});
     }
 }
 

@@ -12,8 +12,9 @@ void fsm::on(const input::locks_known& k) {
     lock_.known = true;
     lock_.held = k.grace;
     lock_.alive = k.alive;
-    lock_.wanted.reset();
-    lock_.cancelling = lock_.alive_wanted = false;
+    lock_.wanted = k.requested;
+    lock_.alive_wanted = k.alive_requested;
+    lock_.cancelling = false;
     lock_.probing.clear();
 }
 
@@ -186,7 +187,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)
         for (auto& [id, r] : requests_)
             if (r.server == m->server && r.sent_in != 0 && !r.delivered &&
-                m->take == (r.kind == request_kind::serve)) {
+                m->why == reason_of(r.kind)) {
                 if (!a.counted && env.view != state_.view) {
                     r.sent_in = 0;
                     continue;
@@ -194,6 +195,10 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 r.delivered = true;
                 r.counted = a.counted;
             }
+    if (const auto* m = std::get_if<msg::start>(&env.body);
+        m && mine && a.counted && m->why == msg::start_reason::dropped)
+        if (instance* i = instance_of(m->server))
+            i->dropped = false;
     if (!a.counted) {
         tell(news_level::debug,
              describe(env.body) + " from node " + name_of(sender) + " is void: " + a.why_void);

@@ -10,15 +10,30 @@ namespace {
 constexpr duration patience = seconds(10); // without quorum a request waits this long
 }
 
+msg::start_reason fsm::reason_of(request_kind k) {
+    switch (k) {
+    case request_kind::serve:
+        return msg::start_reason::takes;
+    case request_kind::stop:
+        return msg::start_reason::stops;
+    default:
+        return msg::start_reason::asked;
+    }
+}
+
 void fsm::on(const input::instance_known& k) {
     instance& i = instances_[k.server];
-    if (i.running && !k.running && !i.stopping)
-        if (auto v = state_.servers.find(k.server); v != state_.servers.end()) {
-            i.dropped = true;
-            i.dropped_at = v->second.start;
-        }
     i.running = k.running;
+    i.stopping = k.stopping;
+    i.tells_completes = k.tells_completes;
     i.answered = k.answered;
+}
+
+void fsm::on(const input::nfsd_ended& e) {
+    instance& i = instances_[e.server];
+    i.dropped |= i.running && !i.stopping;
+    i.running = false;
+    i.answered = {};
 }
 
 void fsm::on(const input::instance_gone& g) {
@@ -97,16 +112,25 @@ bool fsm::settle(ticket id, request& r) {
     r.idle_since = 0;
     auto it = state_.servers.find(r.server);
     const server_state* v = it == state_.servers.end() ? nullptr : &it->second;
-    auto say_start = [&](bool take) {
+    auto say_start = [&] {
         if (r.delivered || r.sent_in == state_.view.number + 1)
             return;
         r.sent_in = state_.view.number + 1;
-        send(msg::start{r.server, take});
+        send(msg::start{r.server, reason_of(r.kind)});
+    };
+
+    // What came of it went with the state that this node gave up.
+    auto again_if = [&](bool lost) {
+        if (r.delivered && lost) {
+            r.delivered = r.counted = false;
+            r.sent_in = 0;
+        }
     };
 
     switch (r.kind) {
     case request_kind::serve: {
-        say_start(true);
+        again_if(r.counted && (!v || v->host != params_.self));
+        say_start();
         if (!r.delivered)
             return false;
         if (!v)
@@ -125,13 +149,10 @@ bool fsm::settle(ticket id, request& r) {
         if (!v || v->host != params_.self)
             return finish(request_status::not_hosted,
                           "server " + r.server + " is not hosted on this node");
-        if (v->records.empty() && !v->need)
-            return finish(request_status::done);
-        say_start(false);
+        again_if(!v->need);
+        say_start();
         if (!r.delivered)
             return false;
-        if (!r.counted && !v->need)
-            return finish(request_status::done);
         return in_grace(state_) && everyone_enforces() ? finish(request_status::done) : false;
 
     case request_kind::released:
@@ -148,20 +169,19 @@ bool fsm::settle(ticket id, request& r) {
             std::size_t n = 0;
             for (const auto& [name, server] : state_.servers)
                 if (!server.records.empty() && ++n && !server.need)
-                    send(msg::start{name, false});
+                    send(msg::start{name, msg::start_reason::asked});
             return n ? finish(request_status::done, std::to_string(n) + " servers")
                      : finish(request_status::void_now,
                               "no server has clients on record: there is nothing to recover");
         }
         if (!v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
-        // What NEEDs already has its grace. Bad scenario: its nfsd runs and half of its clients
-        // have reclaimed; it would answer this START with "intact", and keep the others' records.
-        if (v->need && r.sent_in == 0)
-            return finish(request_status::done, "server " + r.server + " NEEDs already");
-        say_start(false);
+        say_start();
         if (!r.delivered)
             return false;
+        if (v->need)
+            return finish(request_status::done,
+                          r.counted ? "" : "server " + r.server + " NEEDs already");
         return r.counted ? finish(request_status::done)
                          : finish(request_status::void_now,
                                   "server " + r.server +
@@ -182,7 +202,12 @@ bool fsm::settle(ticket id, request& r) {
         bool waiting = false;
         for (const auto& [name, start] : r.lifting) {
             const server_state& server = state_.servers.at(name);
-            if (!server.need || server.start != start)
+            if (server.need && server.start != start)
+                return finish(request_status::void_now,
+                              "server " + name +
+                                  " has lost its locks anew meanwhile, and its "
+                                  "clients may reclaim them: lift it again if they shall not");
+            if (!server.need)
                 continue;
             waiting = true;
             if (!server.host) {
@@ -213,7 +238,7 @@ bool fsm::settle(ticket id, request& r) {
                 continue;
             waiting = true;
             if (once(said::start, name, server.start.value))
-                send(msg::start{name, false});
+                send(msg::start{name, msg::start_reason::asked});
         }
         if (waiting)
             return false;

@@ -46,6 +46,12 @@ const char* to_string(phase p) {
     return "?";
 }
 
+standing standing_of(const server_state& v, start_count answered) {
+    if (!answered || answered < v.lost)
+        return standing::nothing;
+    return answered <= v.settled ? standing::intact : standing::reclaiming;
+}
+
 bool in_grace(const state& s) {
     return bool(s.recovery);
 }
@@ -110,7 +116,7 @@ stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
     for (const auto& [id, n] : s.nodes)
         m.nodes[id] = n.name;
     for (const auto& [name, v] : s.servers)
-        m.servers[name] = {v.need, v.needed, v.start, v.host};
+        m.servers[name] = {v.need, v.needed, v.start, v.lost, v.settled, v.host};
     return m;
 }
 
@@ -130,6 +136,8 @@ state from_stored(const stored_state& stored) {
         server.need = v.need;
         server.needed = v.needed;
         server.start = v.start;
+        server.lost = v.lost;
+        server.settled = v.settled;
         server.host = v.host;
     }
     for (const auto& [name, records] : stored.records)

@@ -169,6 +169,8 @@ private:
             s.kill(s.daemon_at(number(arg(1))));
         else if (verb == "crash")
             s.crash(s.at(number(arg(1))));
+        else if (verb == "reboot")
+            s.reboot(s.at(number(arg(1))));
         else if (verb == "fence")
             s.fence(node_id{number(arg(1))});
         else if (verb == "split") {
@@ -238,7 +240,7 @@ private:
         else if (verb == "nfsd-ends") { // by itself or by hand, without a stop
             node& n = s.daemon_at(number(arg(1)));
             n.running.erase(arg(2));
-            s.step(n, input::instance_known{arg(2), false, {}});
+            s.step(n, input::nfsd_ended{arg(2)});
         } else if (verb == "instance-gone") {
             node& n = s.daemon_at(number(arg(1)));
             n.running.erase(arg(2));

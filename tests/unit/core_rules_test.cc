@@ -68,12 +68,14 @@ TEST_CASE("snapshots: only to the member whose HELLO they answer") {
 
 TEST_CASE("START: its limits") {
     state s = two_members();
-    CHECK(void_because(s, 1, msg::start{"nobody", false}) == "no such server");
+    CHECK(void_because(s, 1, msg::start{"nobody", msg::start_reason::asked}) == "no such server");
     s.servers["empty"] = {};
-    CHECK(void_because(s, 1, msg::start{"empty", false}) == "nothing to recover");
+    CHECK(void_because(s, 1, msg::start{"empty", msg::start_reason::asked}) ==
+          "nothing to recover");
     for (std::size_t i = s.servers.size(); i < max_servers; ++i)
         s.servers["x" + std::to_string(i)] = {};
-    CHECK(void_because(s, 1, msg::start{"one more", true}) == "too many servers");
+    CHECK(void_because(s, 1, msg::start{"one more", msg::start_reason::takes}) ==
+          "too many servers");
 }
 
 TEST_CASE("RELEASED and NODEDOWN") {
@@ -94,7 +96,7 @@ TEST_CASE("ENFORCING, DONE, PURGE, LIFT: each only in its epoch, from the one wh
     CHECK(void_because(s, 1, msg::lift{epoch{1}, start_count{0}}) == "another epoch");
     CHECK(void_because(s, 1, msg::done{"nobody", start_count{1}}) == "NEEDs no longer");
     CHECK(void_because(s, 1, msg::done{"vs1", start_count{1}}) == "NEEDs no longer");
-    REQUIRE(counts(s, 1, msg::start{"vs1", false}));
+    REQUIRE(counts(s, 1, msg::start{"vs1", msg::start_reason::asked}));
     CHECK(void_because(s, 1, msg::enforcing{epoch{1}}) == "another epoch");
     CHECK(void_because(s, 1, msg::done{"vs1", start_count{0}}) == "answers an older START");
     CHECK(void_because(s, 2, msg::done{"vs1", start_count{1}}) == "only its host may say so");
@@ -160,8 +162,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::check{"vs1", "a", t},
         input::grace_start{"vs1", t},
         input::grace_done{"vs1", t},
-        input::instance_known{"vs1", true, start_count{1}},
-        input::instance_known{"vs1", false, {}},
+        input::instance_known{"vs1", true, false, true, start_count{1}},
+        input::nfsd_ended{"vs1"},
         input::instance_gone{"vs1"},
         input::serve{"vs1", t},
         input::stop{"vs1", t},

@@ -187,8 +187,10 @@ public:
             m.lifting = upto(2) == 1;
             m.purged = any_epoch();
             for (std::uint64_t i = upto(4); i > 0; --i) {
-                m.servers[server()] = {upto(2) == 1, upto(2) == 1, start_count{rng_()},
-                                       node_id{static_cast<std::uint32_t>(rng_())}};
+                m.servers[server()] = {
+                    upto(2) == 1,        upto(2) == 1,
+                    start_count{rng_()}, start_count{rng_()},
+                    start_count{rng_()}, node_id{static_cast<std::uint32_t>(rng_())}};
                 m.nodes[node_id{static_cast<std::uint32_t>(1 + upto(5))}] =
                     "node" + std::to_string(upto(9));
             }
@@ -570,7 +572,7 @@ TEST_CASE("databases of the future and of others") {
     const temp_dir dir;
     write_all(dir.file(), {{store_op::put_record{"vs1", "a", {epoch{1}, ""}}}});
     SUBCASE("newer") {
-        shell_sql(dir.file(), "PRAGMA user_version = 2");
+        shell_sql(dir.file(), "PRAGMA user_version = 3");
         const error e = open_error(at_path(dir.file()));
         CHECK(e.code == EPROTO);
         CHECK(e.message.find("newer graced") != std::string::npos);

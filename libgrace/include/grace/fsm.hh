@@ -27,6 +27,7 @@ struct parameters {
     node_id self;
     std::string name;
     incarnation life;                        // never used before, never 0
+    std::uint64_t boot = 0;                  // of the kernel; never 0
     duration grace_period = seconds(90);     // from the opening of reclaim; at most doubled
     duration orphan_timeout = seconds(600);  // a NEED without a host ends after this
     duration daemon_timeout = seconds(300);  // a node without daemon that blocks others is fenced
@@ -61,9 +62,9 @@ enum class reclaim_state : std::uint8_t { off, opening, on, closing };
 struct instance {
     bool running = false; // its nfsd has state: started, and adopted or answered GraceStart
     bool stopping = false;
-    start_count answered;   // the START whose records were given to its nfsd
-    bool dropped = false;   // its nfsd ended without a stop: its clients' locks are gone,
-    start_count dropped_at; // and a START later than this one is owed
+    start_count answered;        // the START whose records were given to its nfsd
+    bool dropped = false;        // its nfsd ended without a stop: a START is owed for that
+    bool tells_completes = true; // false: a record says that its client has begun to reclaim
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
     instant opened_at = 0, deadline = 0;
@@ -137,6 +138,7 @@ private:
         std::string server;
         ticket id;
         instant give_up;
+        std::uint64_t after = 0; // the commit that has to be durable before; 0: not ready yet
     };
 
     // --- inputs ---
@@ -164,6 +166,7 @@ private:
     void on(const input::grace_start&);
     void on(const input::grace_done&);
     void on(const input::instance_known&);
+    void on(const input::nfsd_ended&);
     void on(const input::instance_gone&);
     void on(const input::serve&);
     void on(const input::stop&);
@@ -204,6 +207,7 @@ private:
     void decide_grace_starts();
     void decide_requests();
     bool settle(ticket, request&); // true: answered
+    static msg::start_reason reason_of(request_kind);
     void ask(ticket, request_kind, std::string server, node_id = {}, phase = phase::normal);
     void decide_permit();
     void decide_timeouts();
@@ -294,9 +298,12 @@ private:
     permit permit_;
     instant permit_sent_ = 0;
     std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
-    std::uint64_t barrier_ = 0;  // number of the barrier that is out
+    // Left the ring and are in it again: how often each had died before. No group's news tells it
+    // of a node without daemon.
+    std::map<node_id, std::uint64_t> returned_;
+    std::uint64_t barrier_ = 0; // number of the barrier that is out
     std::uint64_t barrier_trips_ = 0, barrier_round_ = 0;
-    std::map<node_id, instant> daemonless_since_;
+    std::map<node_id, instant> daemonless_since_, holds_up_since_;
     std::map<std::string, instant> orphan_since_;
     std::set<node_id> fence_asked_;
     std::deque<pending_record> records_;
