@@ -125,7 +125,8 @@ typedef replicated {
     byte durable;                 /* bit of node: said DURABLE at or past the PURGE */
     byte need, needed;            /* bit of server */
     byte host[2], start[2];
-    byte settled[2];              /* the last START that a DONE has answered; 0: its locks are lost for sure */
+    byte lost[2];                 /* the last START that stands for locks that are gone for sure */
+    byte settled[2];              /* the last one that was done */
     byte starts;
     byte last_done;
     byte boot_seen;               /* bit of node: parity of the boot that it joined with last */
@@ -228,7 +229,7 @@ chan convert = [N] of { byte };   /* the DLM's queue of conversions up */
 
 byte disk_C[N], disk_purged[N], disk_view[N];
 #if STORED
-typedef stored { byte need, starts; byte start[2], settled[2] }
+typedef stored { byte need, starts; byte start[2], settled[2], lost[2] }
 stored disk[N];
 #endif
 byte quorate_view[N];             /* the last view that was seen quorate */
@@ -337,13 +338,18 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #define HOLDS(i, m) (mode[i] == m && wanted[i] == NONE)
 #endif
 
+#ifdef NO_LOST           /* a START does not say that locks are gone for sure */
+#define KEPT(r, v) 1
+#else
+#define KEPT(r, v) (answered[v] >= s[r].lost[v])
+#endif
 /* Its nfsd has lost nothing: it never stopped, and what it was started for has been done. */
 #ifdef REPLAY            /* the trace says it: FINISHED */
 #define INTACT(i, v) 0
 #elif defined(NO_SETTLED) /* any START but the one that it answered is taken for an operator's */
 #define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && answered[v] != s[i].start[v])
 #else
-#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && s[i].settled[v] >= answered[v])
+#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] <= s[i].settled[v])
 #endif
 #define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
 #define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
@@ -411,16 +417,20 @@ inline open_epoch(r) {
     :: else -> s[r].lifting = 0
     fi
 }
+inline number(r, v) { s[r].starts++; s[r].start[v] = s[r].starts }
 inline start_server(r, v) {
-    open_epoch(r);
-    s[r].starts++; s[r].start[v] = s[r].starts;
+    open_epoch(r); number(r, v);
     s[r].need = s[r].need | B(v); s[r].needed = s[r].needed | B(v)
 }
-#ifdef NO_LOST           /* a START does not say that locks are gone for sure */
-#define lost(r, v) skip
-#else
-#define lost(r, v) s[r].settled[v] = 0
-#endif
+inline settle(r, v) { s[r].need = s[r].need & ~B(v); s[r].settled[v] = s[r].start[v] }
+inline lose_host(r, v) {
+    s[r].host[v] = NOBODY;
+    if
+    :: RECORDED(r, v) -> start_server(r, v); s[r].lost[v] = s[r].start[v]
+    :: !(RECORDED(r, v)) && (s[r].need & B(v)) -> settle(r, v); if :: s[r].need == 0 -> s[r].last_done = NOBODY :: else fi
+    :: else
+    fi
+}
 #ifdef REPLAY
 #define KIND LOST
 #else
@@ -429,14 +439,14 @@ inline start_server(r, v) {
 #ifdef NO_VOID_START     /* an operator's START of a server that NEEDs counts */
 #define VOID_START(r) 0
 #else
-#define VOID_START(r) (KIND != LOST && (s[r].need & B(b_)))
+#define VOID_START(r) (KIND == ASKED && (s[r].need & B(b_)))
 #endif
 
 inline bury(r, n) {
     s[r].members = s[r].members & ~B(n); s[r].enforcing = s[r].enforcing & ~B(n);
     s[r].durable = s[r].durable & ~B(n); s[r].down = s[r].down | B(n);
-    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; lost(r, 0); if :: HAS_RECORDS(r, 0) -> start_server(r, 0) :: else fi :: else fi;
-    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; lost(r, 1); if :: HAS_RECORDS(r, 1) -> start_server(r, 1) :: else fi :: else fi
+    if :: s[r].host[0] == n -> lose_host(r, 0) :: else fi;
+    if :: s[r].host[1] == n -> lose_host(r, 1) :: else fi
 }
 
 #ifdef NO_START_NUMBER   /* an older DONE counts */
@@ -498,9 +508,16 @@ inline apply(r) {
     :: t_ == START ->
         if
         :: VOID_START(r)
-        :: !VOID_START(r) && (HAS_RECORDS(r, b_) || KIND == STOPS) ->
-            if :: KIND == LOST -> lost(r, b_) :: else fi;
-            start_server(r, b_)
+        /* a stop in the midst of reclaim: a DONE that is under way is void */
+        :: KIND == STOPS && (s[r].need & B(b_)) ->
+#ifndef NO_STOP_NUMBER
+            number(r, b_)
+#else
+            skip
+#endif
+        :: !VOID_START(r) && (RECORDED(r, b_) && !(KIND == STOPS && (s[r].need & B(b_))) || KIND == STOPS && !(s[r].need & B(b_))) ->
+            start_server(r, b_);
+            if :: KIND == LOST -> s[r].lost[b_] = s[r].start[b_] :: else fi
         :: else
         fi
     :: t_ == TAKE ->
@@ -508,19 +525,21 @@ inline apply(r) {
 #ifndef NO_RELEASED      /* a server is taken from a node that has not released it */
         :: s[r].host[b_] != NOBODY && s[r].host[b_] != a_
 #endif
-        :: else -> s[r].host[b_] = a_; if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
+        :: else ->
+            if
+            :: s[r].host[b_] == a_ && (s[r].need & B(b_))    /* it hosts it, and may be in the midst of reclaim */
+            :: !(s[r].host[b_] == a_ && (s[r].need & B(b_))) && HAS_RECORDS(r, b_) -> y = (s[r].host[b_] != a_);
+                s[r].host[b_] = a_; start_server(r, b_);
+                if :: y -> s[r].lost[b_] = s[r].start[b_] :: else fi; y = 0
+            :: else -> s[r].host[b_] = a_; number(r, b_); s[r].lost[b_] = s[r].start[b_]; settle(r, b_)
+            fi
         fi
     :: t_ == RELEASED ->
-        if :: s[r].host[b_] == a_ -> s[r].host[b_] = NOBODY; lost(r, b_);
-            if
-            :: RECORDED(r, b_) -> start_server(r, b_)
-            :: else -> s[r].need = s[r].need & ~B(b_); if :: s[r].R != 0 && s[r].need == 0 && !s[r].lifting -> s[r].last_done = a_ :: else fi
-            fi
-        :: else fi
+        if :: s[r].host[b_] == a_ -> lose_host(r, b_) :: else fi
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
         if :: (s[r].need & B(b_)) && SAME_START(r) && BY_HOST(r) ->
-            s[r].need = s[r].need & ~B(b_); s[r].settled[b_] = s[r].start[b_];
+            settle(r, b_);
             if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
         :: else fi
     :: t_ == PURGE ->
@@ -749,15 +768,10 @@ inline decide_reclaim(i, v) {
     :: else
     fi
 }
-#ifdef NO_DONE_WAITS     /* DONE is said of a server that is being stopped */
-#define DONE_WAITS(i, v) 1
-#else
-#define DONE_WAITS(i, v) (!MOVING(i, v))
-#endif
 inline decide_done(i, v) {
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i &&
-       (FINISHED(i, v) == s[i].start[v] && DONE_WAITS(i, v) || INTACT(i, v)) && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
+       (FINISHED(i, v) == s[i].start[v] || INTACT(i, v)) && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
         said[i] = said[i] | SAID_DONE(v); mcast(i, DONE, v, s[i].start[v])
 #ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
@@ -816,14 +830,6 @@ inline decide_locks(i) {
 #define EPOCH_DURABLE(i) (view_durable[i] && disk_C[i] == s[i].C && disk_purged[i] >= s[i].purged)
 #endif
 
-/* A stop begins with a START, void if its server NEEDs already: its place in the stream is behind a DONE that is under way. */
-inline said_stop(i) {
-#ifdef NO_STOP_START     /* it is not sent if the server NEEDs as far as its host knows */
-    if :: s[i].need & 1 -> stop_told = 1 :: else -> said[i] = said[i] | SAID_STOP; mcast(i, START, 0, STOPS) fi
-#else
-    said[i] = said[i] | SAID_STOP; mcast(i, START, 0, STOPS)
-#endif
-}
 inline decide(i) {
     if :: synced[i] && confirmed[i] == NAMED && !QUORATE(i) -> lose_sync(i) :: else fi;
     if :: ACTING(i) && quorate_view[i] != s[i].view -> quorate_view[i] = s[i].view :: else fi;
@@ -851,7 +857,8 @@ inline decide(i) {
     fi;
 #if MOVES
     if
-    :: moving == 0 && mover == i && moved == TO_STOP && ACTING(i) && !stop_told && !(said[i] & SAID_STOP) -> said_stop(i)
+    :: moving == 0 && mover == i && moved == TO_STOP && ACTING(i) && !stop_told && !(said[i] & SAID_STOP) ->
+        said[i] = said[i] | SAID_STOP; mcast(i, START, 0, STOPS)
     :: moving == 0 && mover == i && moved == LET_GO && ACTING(i) && s[i].host[0] == i && !(said[i] & SAID_RELEASED) ->
         said[i] = said[i] | SAID_RELEASED; mcast(i, RELEASED, 0, 0)
     :: moving == 0 && mover == i && moved == LET_GO && synced[i] && s[i].host[0] != i -> moving = NOBODY; mover = 0; moved = 0
@@ -888,17 +895,17 @@ inline decide(i) {
     disk[i].settled[1] != s[i].settled[1])
 inline save_starts(i) {
     disk[i].need = s[i].need; disk[i].starts = s[i].starts; disk[i].start[0] = s[i].start[0]; disk[i].start[1] = s[i].start[1];
-    disk[i].settled[0] = s[i].settled[0]; disk[i].settled[1] = s[i].settled[1]
+    disk[i].settled[0] = s[i].settled[0]; disk[i].settled[1] = s[i].settled[1]; disk[i].lost[0] = s[i].lost[0]; disk[i].lost[1] = s[i].lost[1]
 }
 inline load_starts(i) {
     s[i].need = disk[i].need; s[i].starts = disk[i].starts; s[i].start[0] = disk[i].start[0]; s[i].start[1] = disk[i].start[1];
-    s[i].settled[0] = disk[i].settled[0]; s[i].settled[1] = disk[i].settled[1]
+    s[i].settled[0] = disk[i].settled[0]; s[i].settled[1] = disk[i].settled[1]; s[i].lost[0] = disk[i].lost[0]; s[i].lost[1] = disk[i].lost[1]
 }
 #else
 #define STARTS_UNSAVED(i) 0
 #define save_starts(i) skip
 inline load_starts(i) {
-    s[i].need = 0; s[i].starts = 0; s[i].start[0] = 0; s[i].start[1] = 0; s[i].settled[0] = 0; s[i].settled[1] = 0
+    s[i].need = 0; s[i].starts = 0; s[i].start[0] = 0; s[i].start[1] = 0; s[i].settled[0] = 0; s[i].settled[1] = 0; s[i].lost[0] = 0; s[i].lost[1] = 0
 }
 #endif
 
@@ -994,12 +1001,20 @@ inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there *
     if :: running[1] == n -> drop(1) :: else fi;
     must(S8, !(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2]))
 }
+inline named_left(n) {
+    x = 0;
+    do :: x < N -> flapped[x] = (daemon[x] && (ring & B(x)) -> flapped[x] | B(n) : flapped[x]); x++ :: else -> break od; x = 0
+}
 inline lose_node(n) { /* the ring goes on without it */
     ring = ring & ~B(n); left = left | B(n);
     drop_locks(n);
     if
     :: daemon[n] -> order(NODE_LEFT, NOBODY, n, WITH_RECORDS)
-    :: else -> order(RING, NOBODY, n, 0)
+    :: else ->
+#if FLAPS && !defined(NO_LEFT_KEPT)  /* only what left and is there in one and the same news counts */
+        named_left(n);
+#endif
+        order(RING, NOBODY, n, 0)
     fi
 }
 inline empty_queue(n) { do :: len(q[n]) > 0 -> q[n]?_, _, _, _ :: len(q[n]) == 0 -> break od }
@@ -1033,7 +1048,8 @@ inline copy(to, from) {
     s[to].enforcing = s[from].enforcing; s[to].durable = s[from].durable; s[to].need = s[from].need; s[to].needed = s[from].needed;
     s[to].host[0] = s[from].host[0]; s[to].host[1] = s[from].host[1]; s[to].start[0] = s[from].start[0];
     s[to].start[1] = s[from].start[1]; s[to].starts = s[from].starts; s[to].last_done = s[from].last_done;
-    s[to].settled[0] = s[from].settled[0]; s[to].settled[1] = s[from].settled[1]; s[to].boot_seen = s[from].boot_seen; s[to].recordless = s[from].recordless
+    s[to].settled[0] = s[from].settled[0]; s[to].settled[1] = s[from].settled[1];
+    s[to].lost[0] = s[from].lost[0]; s[to].lost[1] = s[from].lost[1]; s[to].boot_seen = s[from].boot_seen; s[to].recordless = s[from].recordless
 }
 inline join(n, new_ring) {
     order(JOIN, NOBODY, n, new_ring + ((boots & B(n)) -> 2 : 0));
@@ -1111,25 +1127,33 @@ od
 #define GROUP ((IN_GROUP(0) -> 1 : 0) | (IN_GROUP(1) -> 2 : 0) | (IN_GROUP(2) -> 4 : 0))
 #define BETTER(j, k) (quorate_view[j] > quorate_view[k] || (quorate_view[j] == quorate_view[k] && \
     (s[j].C > s[k].C || (s[j].C == s[k].C && s[j].purged > s[k].purged))))
+#define RECLAIMING(r, v) (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] > s[r].settled[v])
+#define HELD_BY(r, v)    (s[r].host[v] != NOBODY && (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] <= s[r].settled[v]))
 inline found_server(v) { /* b_: those that NEED by the best database */
     if
-#ifndef NO_RESUME        /* a new START for an nfsd in the midst of reclaim */
-    :: (b_ & B(v)) && s[GHOST].host[v] != NOBODY -> open_epoch(GHOST); s[GHOST].need = s[GHOST].need | B(v); s[GHOST].needed = s[GHOST].needed | B(v)
-#else
-    :: 0
-#endif
-    :: else -> if :: s[GHOST].host[v] == NOBODY -> lost(GHOST, v) :: else fi;
-        if :: HAS_RECORDS(GHOST, v) -> start_server(GHOST, v) :: else fi
+    :: !RECORDED(GHOST, v)
+    /* half of its clients may have reclaimed and will not do it again; the others still may */
+    :: RECORDED(GHOST, v) && (b_ & B(v)) && s[GHOST].host[v] != NOBODY && RECLAIMING(GHOST, v) -> open_epoch(GHOST); number(GHOST, v);
+        s[GHOST].need = s[GHOST].need | B(v); s[GHOST].needed = s[GHOST].needed | B(v)
+    :: else -> y = HELD_BY(GHOST, v); start_server(GHOST, v);
+        if :: !y -> s[GHOST].lost[v] = s[GHOST].start[v] :: else fi; y = 0
     fi
 }
 inline found(best) {
     y = s[GHOST].view; x = s[GHOST].rings;
     if :: best != GHOST -> copy(GHOST, best) :: else fi;
     b_ = s[GHOST].need; s[GHOST].boot_seen = boots;
+#ifndef NO_MAX_STARTS    /* the numbers of STARTs go on from the best database's */
+    a_ = 0;
+    do
+    :: a_ < N -> if :: IN_GROUP(a_) && s[a_].starts > s[GHOST].starts -> s[GHOST].starts = s[a_].starts :: else fi; a_++
+    :: else -> break
+    od; a_ = 0;
+#endif
     s[GHOST].view = y + 1; s[GHOST].rings = x;
     s[GHOST].members = GROUP; s[GHOST].down = 0; s[GHOST].enforcing = 0; s[GHOST].durable = 0;
     s[GHOST].need = 0; s[GHOST].needed = 0; s[GHOST].R = 0; s[GHOST].lifting = 0; s[GHOST].last_done = NOBODY;
-    x = 0;
+    y = 0; x = 0;
     do
     :: x < 2 ->
         if
@@ -1199,8 +1223,7 @@ inline flap(i) { /* before the ring has lost it */
     no_stop(i); mode[i] = NL; kopen[i] = 0; kreclaim[i] = 0; drop_locks(i);
     if :: running[0] == i -> running[0] = NOBODY :: else fi;
     if :: running[1] == i -> running[1] = NOBODY :: else fi;
-    boots = boots ^ B(i); x = 0;
-    do :: x < N -> flapped[x] = (daemon[x] && (ring & B(x)) -> flapped[x] | B(i) : flapped[x]); x++ :: else -> break od; x = 0;
+    boots = boots ^ B(i); named_left(i);
     order(RING, NOBODY, i, 0)
 }
 inline expel(i) { tell("node %d leaves the DLM\n", i); expelled = expelled | B(i); drop_locks(i) }
@@ -1240,6 +1263,8 @@ end: do
     :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] && MAY_DIE(i) -> mid = 1; kills++; kill(i) }
 #if FLAPS
     :: d_step { FAULTS && flaps < FLAPS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; flaps++; flap(i) }
+    :: d_step { FAULTS && flaps < FLAPS && st[i] == DEAD && !SILENCE -> mid = 1; flaps++; tell("node %d boots without daemon\n", i);
+        boots = boots ^ B(i); st[i] = UP; ring = ring | B(i); order(RING, NOBODY, i, 0) }
 #endif
 #if EXPELS
     :: d_step { FAULTS && expels < EXPELS && st[i] == UP && daemon[i] && !(expelled & B(i)) -> mid = 1; expels++; expel(i) }
@@ -1297,7 +1322,7 @@ end: do
     /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
     :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) &&
        s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; mover = running[0]; moved = TO_STOP; stop_told = 0;
-            tell("0 is to be stopped\n"); said[mover] = said[mover] & ~(SAID_STOP | SAID_RELEASED); said_stop(mover) }
+            tell("0 is to be stopped\n"); said[mover] = said[mover] & ~SAID_RELEASED | SAID_STOP; y = mover; mcast(y, START, 0, STOPS); y = 0 }
     :: d_step { moving == 0 && moved == TO_STOP && RUNS(mover) && ACTING(mover) && MAY_STOP(mover) && !(kreclaim[mover] & 1) -> mid = 1;
         moved = MAY_END; stop_told = 0 }
     :: d_step { moving == 0 && moved == MAY_END -> mid = 1;
