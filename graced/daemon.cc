@@ -59,6 +59,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    import_.reset();
     tracker_.reset();
     locks_.reset();
     shim_.reset();
@@ -172,6 +173,8 @@ std::optional<fatal> daemon::start() {
     tracker_ = std::make_unique<cld_tracker>(
         loop_, [this](any_input i) { take(std::move(i)); },
         cld_tracker::options{config_.graced.runtime_dir});
+    import_ =
+        std::make_unique<record_import>(*tracker_, [this](any_input i) { take(std::move(i)); });
     if (config_.gate.backend != gate_backend::embedded)
         if (auto r = tracker_->check_no_other_tracker(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -200,7 +203,7 @@ std::optional<fatal> daemon::start() {
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
 
@@ -214,6 +217,7 @@ std::optional<fatal> daemon::start() {
         [this](std::uint64_t id) {
             asked_.erase(id);
             progress_.erase(id);
+            importing_.erase(id);
             take(input::forget{ticket{id}});
         });
     if (!control)
@@ -424,9 +428,18 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     auto it = asked_.find(id.value);
     if (it == asked_.end())
         return;
-    it->second.finish(control_answer(status, detail));
+    const reply_handle reply = it->second;
     asked_.erase(it);
     progress_.erase(id.value);
+    if (auto waiting = importing_.extract(id.value);
+        !waiting.empty() && status == request_status::done) {
+        try {
+            return import_->begin(waiting.mapped(), engine_->machine(), reply);
+        } catch (const nlohmann::json::exception& e) { // as control_server does
+            return reply.fail("bad_request", e.what());
+        }
+    }
+    reply.finish(control_answer(status, detail));
 }
 
 void daemon::tell(news_level level, const std::string& text) {
@@ -545,6 +558,8 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                           "no node '" + name + "' is known to graced");
         return ask(input::fence_news{*node, id});
     }
+    if (verb == "import")
+        return on_import(r, peer, h);
     if (verb == "server-start")
         return on_server_start(r, h);
     if (verb == "server-running")
@@ -559,6 +574,23 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::released{server(), id});
     }
     h.fail("bad_request", "there is no request '" + verb + "' (is gracectl newer than graced?)");
+}
+
+// The server must be hosted here before anything can be recorded for it: one that no node hosts is
+// taken by this one, as if it were to be started here next.
+void daemon::on_import(const nlohmann::json& r, const control_peer& peer, const reply_handle& h) {
+    if (peer.uid != 0)
+        return h.fail("permission", "only root may import: it decides who may reclaim");
+    const std::string name = r.at("server").get<std::string>();
+    if (name.empty() || name.size() > max_server_name)
+        return h.fail("bad_request", "a server's name has 1 to 64 characters");
+    const auto& servers = engine_->machine().replicated().servers;
+    const auto v = servers.find(name);
+    if (v != servers.end() && v->second.host == engine_->machine().params().self)
+        return import_->begin(r, engine_->machine(), h);
+    asked_[h.id()] = h;
+    importing_[h.id()] = r;
+    take(input::serve{name, ticket{h.id()}});
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {

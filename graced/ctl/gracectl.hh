@@ -60,7 +60,12 @@ void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients
 void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&); // record replay
+void add_import_verbs(CLI::App&, session&); // import export
 void add_config_verbs(CLI::App&, session&); // config check|show|server
+
+// The clients on record, of one server or of all: the daemon answers in pages, this puts them
+// together. None as session::ask().
+std::optional<json> all_clients(session&, const std::string& server);
 
 // gracectl, all of it. The exit code.
 int run(int argc, const char* const* argv, surroundings&);

@@ -32,6 +32,21 @@ void show_part(session& s, std::initializer_list<const char*> keys,
     s.print(part, render);
 }
 
+void show_version(session& s) {
+    // The daemon's version is a bonus: no daemon is no error here.
+    const auto answer = s.around.ask(s.daemon_name(), ask_status, std::chrono::seconds(3), {});
+    json versions = {{"ok", true}, {"gracectl", GRACED_VERSION}, {"graced", nullptr}};
+    if (answer && answer->is_object() && answer->contains("version")) {
+        versions["graced"] = (*answer)["version"];
+    }
+    s.print(versions, [](const json& v) {
+        return "gracectl " + v["gracectl"].get<std::string>() + "\ngraced " +
+               (v["graced"].is_string() ? v["graced"].get<std::string>() : "(not running)") + "\n";
+    });
+}
+
+} // namespace
+
 // The daemon answers in pages: a page ends with "more": true, the next is asked for by its last
 // client. One answer that holds a million clients would stop the daemon's loop for as long as it
 // takes to write it.
@@ -69,21 +84,6 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         request["after_hex"] = after_hex;
     }
 }
-
-void show_version(session& s) {
-    // The daemon's version is a bonus: no daemon is no error here.
-    const auto answer = s.around.ask(s.daemon_name(), ask_status, std::chrono::seconds(3), {});
-    json versions = {{"ok", true}, {"gracectl", GRACED_VERSION}, {"graced", nullptr}};
-    if (answer && answer->is_object() && answer->contains("version")) {
-        versions["graced"] = (*answer)["version"];
-    }
-    s.print(versions, [](const json& v) {
-        return "gracectl " + v["gracectl"].get<std::string>() + "\ngraced " +
-               (v["graced"].is_string() ? v["graced"].get<std::string>() : "(not running)") + "\n";
-    });
-}
-
-} // namespace
 
 void add_view_verbs(CLI::App& app, session& s) {
     app.add_subcommand("status", "phase, epochs, gate, nodes and servers of the cluster")
