@@ -529,9 +529,16 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
 
     if (verb == "status")
         return h.finish(status());
-    if (verb == "clients")
-        return h.finish(clients_json(engine_->machine(), server(), r.value("after_server", ""),
-                                     r.value("after_hex", ""), 10000));
+    if (verb == "clients") {
+        nlohmann::json answer =
+            clients_json(engine_->machine(), server(), r.value("after_server", ""),
+                         r.value("after_hex", ""), 10000);
+        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        for (const auto& [name, i] : instances_->all())
+            if (i.running && !i.nfsd_fs.empty())
+                answer["nfsd_fs"][name] = i.nfsd_fs;
+        return h.finish(answer);
+    }
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
