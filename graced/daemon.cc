@@ -74,6 +74,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    import_.reset();
     tracker_.reset();
     locks_.reset();
     shim_.reset();
@@ -191,6 +192,8 @@ std::optional<fatal> daemon::start() {
     tracker_ = std::make_unique<cld_tracker>(
         loop_, [this](any_input i) { take(std::move(i)); },
         cld_tracker::options{config_.graced.runtime_dir});
+    import_ =
+        std::make_unique<record_import>(*tracker_, [this](any_input i) { take(std::move(i)); });
     if (config_.gate.backend != gate_backend::embedded)
         if (auto r = tracker_->check_no_other_tracker(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -219,7 +222,7 @@ std::optional<fatal> daemon::start() {
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
     engine_->before_effects([this] { keep_instances(); });
@@ -234,6 +237,7 @@ std::optional<fatal> daemon::start() {
         [this](std::uint64_t id) {
             asked_.erase(id);
             progress_.erase(id);
+            importing_.erase(id);
             take(input::forget{ticket{id}});
         });
     if (!control)
@@ -451,9 +455,18 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     auto it = asked_.find(id.value);
     if (it == asked_.end())
         return;
-    it->second.finish(control_answer(status, detail));
+    const reply_handle reply = it->second;
     asked_.erase(it);
     progress_.erase(id.value);
+    if (auto waiting = importing_.extract(id.value);
+        !waiting.empty() && status == request_status::done) {
+        try {
+            return import_->begin(waiting.mapped(), engine_->machine(), reply);
+        } catch (const nlohmann::json::exception& e) { // as control_server does
+            return reply.fail("bad_request", e.what());
+        }
+    }
+    reply.finish(control_answer(status, detail));
 }
 
 void daemon::tell(news_level level, const std::string& text) {
@@ -550,9 +563,16 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
 
     if (verb == "status")
         return h.finish(status());
-    if (verb == "clients")
-        return h.finish(clients_json(engine_->machine(), server(), r.value("after_server", ""),
-                                     r.value("after_hex", ""), 10000));
+    if (verb == "clients") {
+        nlohmann::json answer =
+            clients_json(engine_->machine(), server(), r.value("after_server", ""),
+                         r.value("after_hex", ""), 10000);
+        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        for (const auto& [name, i] : instances_->all())
+            if (i.running && !i.nfsd_fs.empty())
+                answer["nfsd_fs"][name] = i.nfsd_fs;
+        return h.finish(answer);
+    }
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -597,6 +617,8 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
             shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
         return h.finish(nlohmann::json::object());
     }
+    if (verb == "import")
+        return on_import(r, peer, h);
     if (verb == "server-start")
         return on_server_start(r, h);
     if (verb == "server-running")
@@ -645,6 +667,23 @@ void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
         return h.fail("failed", "this node has no gate (gate.backend = none)");
     embedded_->set_bypass(on);
     h.finish(nlohmann::json::object());
+}
+
+// The server must be hosted here before anything can be recorded for it: one that no node hosts is
+// taken by this one, as if it were to be started here next.
+void daemon::on_import(const nlohmann::json& r, const control_peer& peer, const reply_handle& h) {
+    if (peer.uid != 0)
+        return h.fail("permission", "only root may import: it decides who may reclaim");
+    const std::string name = r.at("server").get<std::string>();
+    if (name.empty() || name.size() > max_server_name)
+        return h.fail("bad_request", "a server's name has 1 to 64 characters");
+    const auto& servers = engine_->machine().replicated().servers;
+    const auto v = servers.find(name);
+    if (v != servers.end() && v->second.host == engine_->machine().params().self)
+        return import_->begin(r, engine_->machine(), h);
+    asked_[h.id()] = h;
+    importing_[h.id()] = r;
+    take(input::serve{name, ticket{h.id()}});
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
