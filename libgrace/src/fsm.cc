@@ -241,10 +241,10 @@ void fsm::decide_membership() {
         auto n = state_.nodes.find(e.first);
         return n == state_.nodes.end() || n->second.down || n->second.deaths != e.second;
     });
-    if (lowest_synced(state_) != params_.self)
-        return;
+    // Of a node that is back not every member knows: who joined since has not been told.
+    const bool lowest = lowest_synced(state_) == params_.self;
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (!live(id) || returned_.contains(id)) &&
+        if (!n.member && !n.down && ((lowest && !live(id)) || returned_.contains(id)) &&
             once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }
