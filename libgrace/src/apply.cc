@@ -79,6 +79,13 @@ void bury(state& s, node_id id, store_batch& ops) {
             lose_host(s, name, ops);
 }
 
+// ◆ Bad scenario: a node said ENFORCING, then a hook is lost or an operator opens its gate; it would
+// still count as E, alone and, with its gate attached once, after its daemon's death.
+void no_longer_enforces(node_state& n) {
+    n.attached = false;
+    n.enforcing = {};
+}
+
 struct applier {
     state& s;
     node_id sender;
@@ -211,6 +218,22 @@ struct applier {
     void operator()(const msg::attached&) {
         count();
         from().attached = true;
+    }
+
+    void operator()(const msg::detached&) {
+        count();
+        no_longer_enforces(from());
+    }
+
+    void operator()(const msg::bypass& m) {
+        if (m.node && !s.nodes.contains(m.node))
+            return ignore("no such node");
+        count();
+        if (!m.on)
+            return; // its gate says ATTACHED when it is
+        for (auto& [id, n] : s.nodes)
+            if (!m.node || m.node == id)
+                no_longer_enforces(n);
     }
 
     void operator()(const msg::enforcing& m) {

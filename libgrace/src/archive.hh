@@ -34,7 +34,7 @@ inline constexpr int members<stored_meta> = 9;
 template <>
 inline constexpr int members<parameters> = 13;
 template <>
-inline constexpr int members<gate_local> = 9;
+inline constexpr int members<gate_local> = 10;
 template <>
 inline constexpr int members<instance> = 14;
 template <>
@@ -128,6 +128,8 @@ inline constexpr int members<input::lift> = 2;
 template <>
 inline constexpr int members<input::fence_news> = 2;
 template <>
+inline constexpr int members<input::bypass> = 3;
+template <>
 inline constexpr int members<input::wait> = 2;
 template <>
 inline constexpr int members<input::forget> = 1;
@@ -154,6 +156,8 @@ template <>
 inline constexpr int members<effect::open_gate> = 3;
 template <>
 inline constexpr int members<effect::end_nfsd_grace> = 1;
+template <>
+inline constexpr int members<effect::set_bypass> = 1;
 template <>
 inline constexpr int members<effect::answer_upcall> = 2;
 template <>
@@ -246,6 +250,9 @@ struct archive {
             } else if constexpr (n == 9) {
                 auto& [a, b, c, d, e, f, g, h, i] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i);
+            } else if constexpr (n == 10) {
+                auto& [a, b, c, d, e, f, g, h, i, j] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j);
             } else if constexpr (n == 11) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k);

@@ -205,6 +205,9 @@ struct input_describer {
     std::string operator()(const input::fence_news& i) const {
         return asked("fence news about", node(i.node), i.id);
     }
+    std::string operator()(const input::bypass& i) const {
+        return asked(i.on ? "bypass on," : "bypass off,", i.node ? node(i.node) : "", i.id);
+    }
     std::string operator()(const input::wait& i) const {
         return asked("wait for", to_string(i.until), i.id);
     }
@@ -275,6 +278,9 @@ struct effect_describer {
     }
     std::string operator()(const effect::end_nfsd_grace& e) const {
         return "end nfsd's grace of " + e.server;
+    }
+    std::string operator()(const effect::set_bypass& e) const {
+        return std::string("bypass ") + (e.on ? "on" : "off");
     }
     std::string operator()(const effect::answer_upcall& e) const {
         return "answer upcall " + number(e.id.value) + ": " + to_string(e.status);

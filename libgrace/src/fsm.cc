@@ -228,19 +228,23 @@ void fsm::decide_membership() {
                 wake_at(closed);
         }
     }
-    if ((gate_.attached || !params_.kernel_expected) && !state_.nodes[params_.self].attached &&
-        once(said::attached, 0))
+    const bool counted = state_.nodes[params_.self].attached;
+    if ((gate_.attached || !params_.kernel_expected) && !counted &&
+        once(said::attached, gate_.changes))
         send(msg::attached{});
+    // Not before the kernel has spoken: a daemon that returns adopts what its gate was counted as.
+    if (!gate_.attached && gate_.changes != 0 && counted && once(said::detached, gate_.changes))
+        send(msg::detached{});
 
     // ◆ A node may die after its daemon, and is then no member of the group any more.
     std::erase_if(returned_, [&](const auto& e) {
         auto n = state_.nodes.find(e.first);
         return n == state_.nodes.end() || n->second.down || n->second.deaths != e.second;
     });
-    if (lowest_synced(state_) != params_.self)
-        return;
+    // Of a node that is back not every member knows: who joined since has not been told.
+    const bool lowest = lowest_synced(state_) == params_.self;
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (!live(id) || returned_.contains(id)) &&
+        if (!n.member && !n.down && ((lowest && !live(id)) || returned_.contains(id)) &&
             once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }
@@ -316,7 +320,7 @@ void fsm::decide_enforcing() {
     // ◆ Every purge delivered before, and C itself, must be durable here.
     if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
         return;
-    if (once(said::enforcing, state_.current.value))
+    if (once(said::enforcing, state_.current.value, gate_.changes))
         send(msg::enforcing{state_.current});
 }
 

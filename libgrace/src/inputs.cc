@@ -98,8 +98,9 @@ void fsm::on(const input::store_failed& f) {
 // --- kernel ---
 
 void fsm::on(const input::kernel_attached& k) {
-    const std::uint64_t order = gate_.order;
+    const std::uint64_t order = gate_.order, changes = gate_.changes + 1;
     gate_ = {};
+    gate_.changes = changes;
     gate_.attached = true;
     gate_.trips = k.trips;
     gate_.at = k.at;
@@ -160,8 +161,9 @@ void fsm::on(const input::kernel_closed&) {
 
 void fsm::on(const input::kernel_lost& k) {
     tell(news_level::error, "the kernel's gate is not attached: " + k.why);
-    const std::uint64_t order = gate_.order;
+    const std::uint64_t order = gate_.order, changes = gate_.changes + 1;
     gate_ = {};
+    gate_.changes = changes;
     gate_.order = order;
     for (auto& [name, i] : instances_)
         i.reclaim = reclaim_state::off;
@@ -228,6 +230,22 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
             [&](const msg::barrier& m) {
                 if (mine && m.number == barrier_)
                     emit(effect::query_dlm_members{});
+            },
+            [&](const msg::bypass& m) {
+                tell(news_level::error,
+                     "node " + name_of(sender) + " was told to switch the bypass of " +
+                         (m.node ? "node " + name_of(m.node) : "every node") +
+                         (m.on ? " ON: no grace period protects locks there" : " off"));
+                if (!m.node || m.node == params_.self) {
+                    emit(effect::set_bypass{m.on});
+                    // At once: else it would say ATTACHED before its kernel has told it.
+                    if (m.on && params_.kernel_expected)
+                        on(input::kernel_lost{"it is bypassed"});
+                }
+                for (auto& [id, r] : requests_)
+                    if (mine && r.node == m.node && r.sent_in != 0 &&
+                        r.kind == (m.on ? request_kind::bypass_on : request_kind::bypass_off))
+                        r.delivered = true;
             },
             [&](const msg::lift_request& m) {
                 auto it = state_.servers.find(m.server);

@@ -75,6 +75,9 @@ void fsm::on(const input::lift& q) {
 void fsm::on(const input::fence_news& q) {
     ask(q.id, request_kind::fence_news, {}, q.node);
 }
+void fsm::on(const input::bypass& q) {
+    ask(q.id, q.on ? request_kind::bypass_on : request_kind::bypass_off, {}, q.node);
+}
 void fsm::on(const input::wait& q) {
     ask(q.id, request_kind::wait, {}, {}, q.until);
 }
@@ -158,10 +161,8 @@ bool fsm::settle(ticket id, request& r) {
     case request_kind::released:
         if (!v || v->host != params_.self)
             return finish(request_status::done);
-        if (r.sent_in != state_.view.number + 1) {
-            r.sent_in = state_.view.number + 1;
+        if (once(said::released, r.server, v->start.value))
             send(msg::released{r.server});
-        }
         return false;
 
     case request_kind::start:
@@ -246,6 +247,30 @@ bool fsm::settle(ticket id, request& r) {
             return finish(request_status::done);
         return false;
     }
+    case request_kind::bypass_on:
+    case request_kind::bypass_off: {
+        const bool on = r.kind == request_kind::bypass_on;
+        if (r.node && !state_.nodes.contains(r.node))
+            return finish(request_status::no_such_node,
+                          "no node " + std::to_string(r.node.value) + " is known");
+        if (!r.delivered) {
+            if (r.sent_in != state_.view.number + 1) {
+                r.sent_in = state_.view.number + 1;
+                send(msg::bypass{r.node, on});
+            }
+            return false;
+        }
+        std::string alone; // live, and nobody there to hear it
+        for (const auto& [n, votes] : quorum_.votes)
+            if (!is_synced(state_, n) && (!r.node || r.node == n))
+                alone += (alone.empty() ? "" : ", ") + name_of(n);
+        return finish(request_status::done,
+                      alone.empty() ? ""
+                                    : "graced does not run on " + alone +
+                                          ": nothing was switched there. Do it there by hand: "
+                                          "gracectl bypass " +
+                                          (on ? "on --yes --told" : "off"));
+    }
     case request_kind::wait:
         break;
     }
@@ -261,7 +286,8 @@ std::vector<std::string> fsm::blocked_by() const {
     if (store_failed_)
         why.push_back("the recovery database cannot be written");
     if (params_.kernel_expected && !gate_.attached)
-        why.push_back("this node's gate is not attached: load lockd_shim and gfs2_gate");
+        why.push_back("this node's gate is not attached or is bypassed: see the warnings, or load "
+                      "lockd_shim and gfs2_gate");
     if (!lock_.known)
         why.push_back("the keeper of the DLM locks does not answer");
     if (!synced_ || !quorate())
@@ -301,7 +327,11 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("node " + name_of(id) +
                           " lost its graced; its permit has not run out yet");
         else
-            why.push_back("node " + name_of(id) + " does not enforce yet");
+            why.push_back("node " + name_of(id) +
+                          (n->second.attached ? " does not enforce yet"
+                                              : " has no gate that holds locks back: its module or "
+                                                "a hook is gone, or it is bypassed (gracectl "
+                                                "status there)"));
     }
     for (const auto& [id, n] : state_.nodes)
         if (any_need(state_) && !live(id) && !fencing_proven(id) &&

@@ -96,8 +96,11 @@ void fsm::on(const input::quorum& q) {
     if (synced_)
         for (node_id id : q.left)
             if (auto n = state_.nodes.find(id);
-                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down)
+                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down) {
                 returned_[id] = n->second.deaths;
+                tell(news_level::warning,
+                     "node " + name_of(id) + " was out of the ring for a moment");
+            }
     judge_loss();
 }
 

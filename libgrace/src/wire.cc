@@ -88,6 +88,11 @@ struct put_body {
         });
     }
     void operator()(const msg::barrier& m) { w.put(m.number); }
+    void operator()(const msg::detached&) {}
+    void operator()(const msg::bypass& m) {
+        w.put(m.node);
+        w.put(m.on);
+    }
 };
 
 constexpr std::uint64_t count_limit = std::uint64_t{1} << 62; // counts are counted up from here
@@ -193,6 +198,11 @@ struct get_body {
         });
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
+    void operator()(msg::detached&) {}
+    void operator()(msg::bypass& m) {
+        r.get(m.node);
+        r.get(m.on);
+    }
 };
 
 } // namespace

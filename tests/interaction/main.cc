@@ -252,7 +252,8 @@ private:
             host(w);
         else if (verb == "create" || verb == "remove" || verb == "check" || verb == "GraceStart" ||
                  verb == "GraceDone" || verb == "serve" || verb == "stop" || verb == "released" ||
-                 verb == "start-grace" || verb == "lift" || verb == "fence-news" || verb == "wait")
+                 verb == "start-grace" || verb == "lift" || verb == "fence-news" ||
+                 verb == "bypass-on" || verb == "bypass-off" || verb == "wait")
             ask(w);
 
         // --- looking ---
@@ -376,6 +377,9 @@ private:
             in = input::lift{object, t};
         else if (verb == "fence-news")
             in = input::fence_news{node_id{number(object)}, t};
+        else if (verb == "bypass-on" || verb == "bypass-off")
+            in = input::bypass{object == "all" ? node_id{} : node_id{number(object)},
+                               verb == "bypass-on", t};
         else
             in = input::wait{phase_of(object), t};
         stage_->step(n, in);

@@ -141,6 +141,60 @@ TEST_CASE("a kernel that is gone reclaims for nobody; when it is back all of it 
     CHECK(b.reclaim("vs1") == reclaim_state::on);
 }
 
+TEST_CASE("E is withdrawn when the gate holds nothing back any more, and said again when it does") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.drop("vs1");
+    const auto& self = b.machine.replicated().nodes.at(node_id{1});
+    REQUIRE(self.enforcing == b.machine.replicated().current);
+    for (int round = 0; round < 2; ++round) {
+        b.forget();
+        b.step(input::kernel_lost{"a hook is gone"});
+        CHECK(b.sent<msg::detached>().size() == 1);
+        b.settle();
+        CHECK(self.enforcing == epoch{});
+        CHECK_FALSE(self.attached);
+        CHECK(b.machine.current_phase() == phase::entering);
+        CHECK(b.sent<msg::detached>().size() == 1);
+        b.orders.clear();
+        b.step(input::kernel_attached{1, b.machine.replicated().current, 0});
+        b.settle();
+        CHECK(self.attached);
+        CHECK(self.enforcing == b.machine.replicated().current);
+        CHECK(b.machine.current_phase() == phase::reclaiming);
+    }
+}
+
+TEST_CASE("the bypass of all or of one goes through the group; who is not there is named") {
+    machine_test b;
+    b.boot_with({2, 3});
+    b.settle();
+    b.group({node_id{1}, node_id{2}}, {}, {{node_id{3}, input::left_reason::process}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3}, 3);
+    b.settle();
+    b.forget();
+    b.step(input::bypass{{}, true, ticket{1}});
+    CHECK(b.all<effect::set_bypass>().empty()); // not before it is agreed
+    b.settle();
+    REQUIRE(b.all<effect::set_bypass>().size() == 1);
+    CHECK(b.all<effect::set_bypass>()[0].on);
+    CHECK(b.answer().status == request_status::done);
+    CHECK(b.answer().detail.find("node3") != std::string::npos);
+    for (const auto& [id, n] : b.machine.replicated().nodes)
+        CHECK_FALSE(n.attached);
+
+    b.forget();
+    b.step(input::bypass{node_id{2}, false, ticket{2}});
+    b.settle();
+    CHECK(b.all<effect::set_bypass>().empty());
+    CHECK(b.answer().detail.empty());
+    b.forget();
+    b.step(input::bypass{node_id{9}, true, ticket{3}});
+    CHECK(b.answer().status == request_status::no_such_node);
+}
+
 TEST_CASE(
     "dlm_controld's members count where they were asked for; without its group nothing is lost") {
     machine_test b;

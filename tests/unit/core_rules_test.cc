@@ -53,6 +53,28 @@ TEST_CASE("a message counts only under its view and from a member with state") {
     CHECK(void_because(s, 2, msg::hello{}) == std::string("HELLO from outside the membership"));
 }
 
+TEST_CASE("a gate that holds nothing back is no E, with its daemon and without") {
+    state s = two_members();
+    REQUIRE(counts(s, 1, msg::start{"vs1", msg::start_reason::asked}));
+    REQUIRE(counts(s, 2, msg::enforcing{s.current}));
+    const state enforcing = s;
+    CHECK(counts(s, 2, msg::detached{}));
+    CHECK_FALSE(s.nodes[node_id{2}].attached);
+    CHECK(s.nodes[node_id{2}].enforcing == epoch{});
+    for (const node_id which : {node_id{2}, node_id{}}) {
+        s = enforcing;
+        s.nodes[node_id{1}].enforcing = s.current;
+        CHECK(counts(s, 1, msg::bypass{which, true}));
+        CHECK_FALSE(s.nodes[node_id{2}].attached);
+        CHECK(s.nodes[node_id{2}].enforcing == epoch{});
+        CHECK(s.nodes[node_id{1}].attached == bool(which));
+    }
+    s = enforcing;
+    CHECK(counts(s, 1, msg::bypass{node_id{2}, false})); // the node itself says when it is closed
+    CHECK(s.nodes == enforcing.nodes);
+    CHECK(void_because(s, 1, msg::bypass{node_id{9}, true}) == "no such node");
+}
+
 TEST_CASE("snapshots: only to the member whose HELLO they answer") {
     state s = two_members();
     CHECK(void_because(s, 1, msg::snapshot{}) == "a founding snapshot in a founded group");
@@ -171,6 +193,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::start{"", t},
         input::lift{"vs1", t},
         input::fence_news{two, t},
+        input::bypass{two, true, t},
+        input::bypass{{}, false, t},
         input::wait{phase::normal, t},
         input::forget{t},
         input::tick{}};
@@ -193,6 +217,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         effect::extend_permit{seconds(1)},
         effect::open_gate{epoch{2}, 0, 1},
         effect::end_nfsd_grace{"vs1"},
+        effect::set_bypass{true},
+        effect::set_bypass{false},
         effect::answer_upcall{t, upcall_status::ok},
         effect::answer_upcall{t, upcall_status::refused},
         effect::answer_upcall{t, upcall_status::failed},
@@ -229,6 +255,9 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         CHECK(words.insert(to_string(o)).second);
     CHECK(describe(msg::lift_request{"vs1", {}}) == "LIFT-REQUEST(vs1)");
     CHECK(describe(msg::attached{}) == "ATTACHED");
+    CHECK(describe(msg::detached{}) == "DETACHED");
+    CHECK(describe(msg::bypass{{}, true}) == "BYPASS(all, on)");
+    CHECK(describe(msg::bypass{node_id{2}, false}) == "BYPASS(node 2, off)");
     CHECK(describe(msg::snapshot{node_id{2}, 1, 0, 3, {}}) == "SNAPSHOT(node 2, part 1/3)");
 }
 

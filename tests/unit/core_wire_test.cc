@@ -39,6 +39,8 @@ std::vector<any_message> examples() {
         msg::durable{position{100}},
         msg::heartbeat{5, {{node_id{2}, 77}}},
         msg::barrier{9},
+        msg::detached{},
+        msg::bypass{node_id{2}, true},
     };
 }
 } // namespace

@@ -49,6 +49,7 @@ struct gate_local {
     std::uint64_t order = 0;     // number of the last order of either kind
     std::uint64_t close_order = 0, close_acked = 0;
     instant retry_at = 0;
+    std::uint64_t changes = 0; // how often it was attached or lost
     // A kernel that was closed for a later epoch is closed for this one, too: a node whose state
     // was given up for that of a quorate majority may have been further on.
     bool closed_at(epoch e) const {
@@ -122,7 +123,17 @@ private:
         enum class where : std::uint8_t { queued, sent, applied } at = where::queued;
         position applied_at;
     };
-    enum class request_kind : std::uint8_t { serve, stop, released, start, lift, fence_news, wait };
+    enum class request_kind : std::uint8_t {
+        serve,
+        stop,
+        released,
+        start,
+        lift,
+        fence_news,
+        bypass_on,
+        bypass_off,
+        wait
+    };
     struct request {
         request_kind kind;
         std::string server;
@@ -174,6 +185,7 @@ private:
     void on(const input::start&);
     void on(const input::lift&);
     void on(const input::fence_news&);
+    void on(const input::bypass&);
     void on(const input::wait&);
     void on(const input::forget&);
     void on(const input::tick&) {}
@@ -232,6 +244,7 @@ private:
     enum class said : std::uint8_t {
         founding,
         attached,
+        detached,
         node_down,
         enforcing,
         purge,

@@ -168,6 +168,11 @@ struct fence_news {
     node_id node;
     ticket id;
 }; // answered when all others enforce
+struct bypass {
+    node_id node;
+    bool on;
+    ticket id;
+}; // open the gate of a node (none: of all) past everything, or no longer; answered when agreed
 struct wait {
     phase until;
     ticket id;
@@ -191,6 +196,6 @@ using any_input =
                  input::remove, input::check, input::grace_start, input::grace_done,
                  input::instance_known, input::nfsd_ended, input::instance_gone, input::serve,
                  input::stop, input::released, input::start, input::lift, input::fence_news,
-                 input::wait, input::forget, input::tick>;
+                 input::bypass, input::wait, input::forget, input::tick>;
 
 } // namespace grace

@@ -121,6 +121,16 @@ struct barrier {
     std::uint64_t number = 0;
     bool operator==(const barrier&) const = default;
 };
+// The sender's gate holds nothing back any more: its module or a hook is gone, or it is bypassed.
+struct detached {
+    bool operator==(const detached&) const = default;
+};
+// An operator opens the node's gate past everything, or no longer. `node` none: every node's.
+struct bypass {
+    node_id node;
+    bool on = false;
+    bool operator==(const bypass&) const = default;
+};
 
 } // namespace grace::msg
 
@@ -129,7 +139,8 @@ namespace grace {
 using any_message =
     std::variant<msg::hello, msg::snapshot, msg::start, msg::released, msg::node_down,
                  msg::attached, msg::enforcing, msg::done, msg::purge, msg::lift, msg::lift_request,
-                 msg::records, msg::durable, msg::heartbeat, msg::barrier>;
+                 msg::records, msg::durable, msg::heartbeat, msg::barrier, msg::detached,
+                 msg::bypass>;
 
 struct envelope {
     view_id view;     // zero for HELLO and SNAPSHOT

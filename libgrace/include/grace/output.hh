@@ -60,6 +60,9 @@ struct extend_permit {
 struct end_nfsd_grace {
     std::string server;
 };
+struct set_bypass {
+    bool on;
+};
 struct answer_upcall {
     ticket id;
     upcall_status status;
@@ -87,8 +90,9 @@ struct tell {
 using any_effect =
     std::variant<effect::close_gate, effect::persist, effect::send, effect::query_dlm_members,
                  effect::convert, effect::cancel, effect::set_reclaim, effect::extend_permit,
-                 effect::open_gate, effect::end_nfsd_grace, effect::answer_upcall,
-                 effect::answer_grace_start, effect::answer_request, effect::fence, effect::tell>;
+                 effect::open_gate, effect::end_nfsd_grace, effect::set_bypass,
+                 effect::answer_upcall, effect::answer_grace_start, effect::answer_request,
+                 effect::fence, effect::tell>;
 
 using output = std::vector<any_effect>;
 

@@ -22,7 +22,7 @@ struct node_state {
     std::string name;
     bool member = false;      // in the process group
     bool synced = false;      // has the state; only its messages count
-    bool attached = false;    // its gate has been attached since it was last down
+    bool attached = false;    // its gate was attached since it was last down, and not detached since
     bool down = false;        // it died and has not come back
     incarnation life;         // of the daemon that said HELLO last
     std::uint64_t boot = 0;   // of the kernel that it said HELLO on; 0: not known
