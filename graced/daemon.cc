@@ -4,10 +4,12 @@
 #include "graced/hex.hh"
 #include "graced/status.hh"
 
+#include <charconv>
 #include <csignal>
 #include <ctime>
 #include <fcntl.h>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <spawn.h>
 #include <spdlog/spdlog.h>
@@ -29,6 +31,19 @@ std::uint64_t random_number() {
     std::random_device r;
     std::uint64_t n = (std::uint64_t{r()} << 32) | r();
     return n ? n : 1;
+}
+
+// Another number for each boot of this machine (Documentation/admin-guide/sysctl/kernel.rst).
+result<std::uint64_t> boot_number() {
+    const char* const path = "/proc/sys/kernel/random/boot_id";
+    std::string id;
+    std::getline(std::ifstream(path), id);
+    std::erase(id, '-');
+    std::uint64_t half = 0;
+    const auto end = id.data() + std::min<std::size_t>(id.size(), 16);
+    if (std::from_chars(id.data(), end, half, 16).ptr != end || half == 0)
+        return fail(std::string(path) + " does not say which boot this is; is /proc mounted?");
+    return half;
 }
 
 // gate = none: a node without GFS2. Nothing to close; nfsd alone is served.
@@ -59,6 +74,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    import_.reset();
     tracker_.reset();
     locks_.reset();
     shim_.reset();
@@ -162,6 +178,10 @@ std::optional<fatal> daemon::start() {
 
     parameters p;
     p.life = incarnation{random_number()};
+    auto boot = boot_number();
+    if (!boot)
+        return fatal{exit_code::unavailable, boot.error().message};
+    p.boot = *boot;
     p.grace_period = seconds(config_.grace.period.count());
     p.orphan_timeout = seconds(config_.grace.orphan_timeout.count());
     p.daemon_timeout = seconds(config_.grace.daemon_timeout.count());
@@ -175,6 +195,8 @@ std::optional<fatal> daemon::start() {
     tracker_ = std::make_unique<cld_tracker>(
         loop_, [this](any_input i) { take(std::move(i)); },
         cld_tracker::options{config_.graced.runtime_dir});
+    import_ =
+        std::make_unique<record_import>(*tracker_, [this](any_input i) { take(std::move(i)); });
     if (config_.gate.backend != gate_backend::embedded)
         if (auto r = tracker_->check_no_other_tracker(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -203,9 +225,10 @@ std::optional<fatal> daemon::start() {
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
+    engine_->before_effects([this] { keep_instances(); });
 
     control_options co;
     co.name = config_.graced.ipc_name;
@@ -217,6 +240,7 @@ std::optional<fatal> daemon::start() {
         [this](std::uint64_t id) {
             asked_.erase(id);
             progress_.erase(id);
+            importing_.erase(id);
             take(input::forget{ticket{id}});
         });
     if (!control)
@@ -287,10 +311,12 @@ void daemon::die(exit_code code, const std::string& why) {
 void daemon::take(any_input in) {
     if (!engine_ || exit_)
         return;
+    // A gate that is there and holds nothing back (a bypass, a hook that is missing) is told about
+    // in status; a daemon that ended for it could not.
+    if (std::holds_alternative<input::kernel_attached>(in) || (shim_ && shim_->status().attached))
+        kernel_seen_ = true;
     if (auto* k = std::get_if<input::kernel_lost>(&in); k && !kernel_seen_)
         return die(exit_code::unavailable, k->why);
-    if (std::holds_alternative<input::kernel_attached>(in))
-        kernel_seen_ = true;
     try {
         engine_->take(std::move(in));
     } catch (const std::exception& e) {
@@ -337,21 +363,26 @@ void daemon::keep_crash(const std::string& why) const {
                      dir.string());
 }
 
-void daemon::after_inputs() {
-    // What a successor has to know to adopt the servers.
+// What a successor has to know to adopt the servers. Before nfsd hears of it: a START that it was
+// told and nobody remembers would look like one that it has not lost anything by.
+void daemon::keep_instances() {
     for (const auto& [name, i] : engine_->machine().instances()) {
         auto it = instances_->all().find(name);
         if (it == instances_->all().end())
             continue;
         server_instance s = it->second;
-        s.running = i.running && !i.stopping;
+        s.running = i.running;
+        s.stopping = i.stopping;
         s.answered = i.answered;
         if (auto r = instances_->put(name, s); !r)
             spdlog::error("{}", r.error().message);
     }
+}
+
+void daemon::after_inputs() {
     if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
         ready_ = true;
-        notify_->ready("gate attached and closed");
+        notify_->ready(bypassed() ? "THE GATE IS BYPASSED" : "gate attached and closed");
     }
 }
 
@@ -396,7 +427,7 @@ void daemon::every_second() {
         return true;
     });
     const fsm& f = engine_->machine();
-    std::string line = std::string("phase ") +
+    std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
                        std::to_string(f.replicated().current.value);
     if (notify_)
@@ -422,9 +453,18 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     auto it = asked_.find(id.value);
     if (it == asked_.end())
         return;
-    it->second.finish(control_answer(status, detail));
+    const reply_handle reply = it->second;
     asked_.erase(it);
     progress_.erase(id.value);
+    if (auto waiting = importing_.extract(id.value);
+        !waiting.empty() && status == request_status::done) {
+        try {
+            return import_->begin(waiting.mapped(), engine_->machine(), reply);
+        } catch (const nlohmann::json::exception& e) { // as control_server does
+            return reply.fail("bad_request", e.what());
+        }
+    }
+    reply.finish(control_answer(status, detail));
 }
 
 void daemon::tell(news_level level, const std::string& text) {
@@ -472,7 +512,7 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
         shim_->set_namespace(server, i.netns, i.nfsd_fs);
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
-    take(input::instance_known{server, i.running, i.answered});
+    take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
     tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
 }
 
@@ -491,8 +531,15 @@ nlohmann::json daemon::status() const {
     c.lock_backend = locks_ ? (locks_->embedded() ? "embedded" : "dlm") : "none";
     c.gate_backend = to_string(config_.gate.backend);
     c.warnings = warnings_;
-    if (shim_)
+    if (shim_) {
         c.waiters = static_cast<std::int64_t>(shim_->status().last.waiters);
+        c.exempts = shim_->status().last.exempts;
+        if (const std::string why = shim_->status().attached ? shim_->unfit() : ""; !why.empty())
+            c.warnings.push_back(why);
+    }
+    c.bypass = bypassed();
+    if (embedded_ && c.bypass)
+        c.warnings.push_back("THE (stand-in) GATE OF THIS NODE IS BYPASSED by an operator");
     if (locks_ && locks_->frozen_for() > seconds(1))
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +
@@ -516,9 +563,16 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
 
     if (verb == "status")
         return h.finish(status());
-    if (verb == "clients")
-        return h.finish(clients_json(engine_->machine(), server(), r.value("after_server", ""),
-                                     r.value("after_hex", ""), 10000));
+    if (verb == "clients") {
+        nlohmann::json answer =
+            clients_json(engine_->machine(), server(), r.value("after_server", ""),
+                         r.value("after_hex", ""), 10000);
+        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        for (const auto& [name, i] : instances_->all())
+            if (i.running && !i.nfsd_fs.empty())
+                answer["nfsd_fs"][name] = i.nfsd_fs;
+        return h.finish(answer);
+    }
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -545,6 +599,26 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                           "no node '" + name + "' is known to graced");
         return ask(input::fence_news{*node, id});
     }
+    if (verb == "bypass")
+        return on_bypass(r, h);
+    if (verb == "exempt") {
+        if (!shim_)
+            return h.fail("failed", "only gate.backend = module knows exemptions");
+        return shim_->set_exempt(r.at("pid").get<std::uint32_t>(), r.at("on").get<bool>(),
+                                 [h](result<void> done) {
+                                     if (done)
+                                         h.finish(nlohmann::json::object());
+                                     else
+                                         h.fail("failed", done.error().message);
+                                 });
+    }
+    if (verb == "server-hosts") {
+        if (shim_)
+            shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
+        return h.finish(nlohmann::json::object());
+    }
+    if (verb == "import")
+        return on_import(r, peer, h);
     if (verb == "server-start")
         return on_server_start(r, h);
     if (verb == "server-running")
@@ -559,6 +633,57 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::released{server(), id});
     }
     h.fail("bad_request", "there is no request '" + verb + "' (is gracectl newer than graced?)");
+}
+
+bool daemon::bypassed() const {
+    return shim_ ? shim_->status().last.bypass : embedded_ && embedded_->bypass();
+}
+
+// This node: at once, whatever the group does; the others hear from the protocol that its gate is
+// none. Other nodes: through the group.
+void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
+    const bool on = r.at("on").get<bool>();
+    if (r.contains("node")) {
+        node_id node; // none: all
+        if (const auto name = r.at("node").get<std::string>(); !name.empty()) {
+            const auto found = find_node(name);
+            if (!found)
+                return h.fail(to_code(request_status::no_such_node),
+                              "no node '" + name + "' is known to graced");
+            node = *found;
+        }
+        asked_[h.id()] = h;
+        return take(input::bypass{node, on, ticket{h.id()}});
+    }
+    spdlog::error("the bypass of this node's gate is switched {} by an operator", on ? "ON" : "off");
+    if (shim_)
+        return shim_->set_bypass(on, [h](result<void> done) {
+            if (done)
+                h.finish(nlohmann::json::object());
+            else
+                h.fail("failed", done.error().message);
+        });
+    if (!embedded_)
+        return h.fail("failed", "this node has no gate (gate.backend = none)");
+    embedded_->set_bypass(on);
+    h.finish(nlohmann::json::object());
+}
+
+// The server must be hosted here before anything can be recorded for it: one that no node hosts is
+// taken by this one, as if it were to be started here next.
+void daemon::on_import(const nlohmann::json& r, const control_peer& peer, const reply_handle& h) {
+    if (peer.uid != 0)
+        return h.fail("permission", "only root may import: it decides who may reclaim");
+    const std::string name = r.at("server").get<std::string>();
+    if (name.empty() || name.size() > max_server_name)
+        return h.fail("bad_request", "a server's name has 1 to 64 characters");
+    const auto& servers = engine_->machine().replicated().servers;
+    const auto v = servers.find(name);
+    if (v != servers.end() && v->second.host == engine_->machine().params().self)
+        return import_->begin(r, engine_->machine(), h);
+    asked_[h.id()] = h;
+    importing_[h.id()] = r;
+    take(input::serve{name, ticket{h.id()}});
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
@@ -576,6 +701,7 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
         it != instances_->all().end() && it->second.running) {
         // Started twice: what runs stays as it is.
         i.running = true;
+        i.stopping = it->second.stopping;
         i.answered = it->second.answered;
     }
     if (auto put = instances_->put(name, i); !put)

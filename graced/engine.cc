@@ -18,6 +18,8 @@ void engine::take(any_input in) {
         output effects = machine_.take_output();
         if (recorder_)
             recorder_->after_step(effects);
+        if (before_effects_)
+            before_effects_();
         for (any_effect& e : effects)
             perform(e);
     }
@@ -42,6 +44,7 @@ struct performer {
     void operator()(effect::extend_permit& e) { p.kernel.extend_permit(e.until); }
     void operator()(effect::open_gate& e) { p.kernel.open_gate(e.at, e.trips, e.order); }
     void operator()(effect::end_nfsd_grace& e) { p.kernel.end_nfsd_grace(e.server); }
+    void operator()(effect::set_bypass& e) { p.kernel.set_bypass(e.on); }
     void operator()(effect::answer_upcall& e) { p.tracker.answer(e.id, e.status); }
     void operator()(effect::answer_grace_start& e) {
         p.tracker.answer_grace_start(e.id, e.clients);

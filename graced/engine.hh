@@ -40,6 +40,10 @@ public:
     void take(any_input in);
     void tick() { take(input::tick{}); }
 
+    // Called after each step, before any of its effects is performed: for what a successor has to
+    // know of them, whenever this process is killed.
+    void before_effects(std::function<void()> f) { before_effects_ = std::move(f); }
+
     // Keeps the last inputs from here on.
     void record() { recorder_.emplace(); }
     const recorder* recorded() const { return recorder_ ? &*recorder_ : nullptr; }
@@ -54,6 +58,7 @@ private:
     arm_timer arm_;
     fsm machine_;
     std::optional<recorder> recorder_;
+    std::function<void()> before_effects_;
     std::deque<any_input> waiting_;
     bool busy_ = false;
 };

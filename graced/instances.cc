@@ -35,6 +35,7 @@ result<instance_registry> instance_registry::open(const std::string& directory) 
         i.pipe = j.value("pipe", "");
         i.cld_version = j.value("cld_version", 2);
         i.running = j.value("running", false);
+        i.stopping = j.value("stopping", false);
         i.answered = start_count{j.value("answered", std::uint64_t{0})};
         r.known_[entry.path().stem().string()] = std::move(i);
     }
@@ -48,9 +49,13 @@ result<void> instance_registry::put(const std::string& server, const server_inst
     const fs::path tmp = fs::path(directory_) / (server + ".new");
     {
         std::ofstream out(tmp, std::ios::trunc);
-        out << nlohmann::json{{"netns", i.netns},     {"nfsd_fs", i.nfsd_fs},
-                              {"pipe", i.pipe},       {"cld_version", i.cld_version},
-                              {"running", i.running}, {"answered", i.answered.value}}
+        out << nlohmann::json{{"netns", i.netns},
+                              {"nfsd_fs", i.nfsd_fs},
+                              {"pipe", i.pipe},
+                              {"cld_version", i.cld_version},
+                              {"running", i.running},
+                              {"stopping", i.stopping},
+                              {"answered", i.answered.value}}
                    .dump()
             << '\n';
         if (!out.flush())

@@ -16,8 +16,9 @@ struct server_instance {
     std::string nfsd_fs; // where its nfsd file system is mounted
     std::string pipe;    // its cld pipe
     int cld_version = 2;
-    bool running = false; // its nfsd has state
-    start_count answered; // START whose records its nfsd was given
+    bool running = false;  // its nfsd has state
+    bool stopping = false; // … and somebody is about to end it
+    start_count answered;  // START whose records its nfsd was given
     bool operator==(const server_instance&) const = default;
 };
 

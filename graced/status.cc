@@ -94,6 +94,8 @@ json status_json(const fsm& f, const status_context& c) {
              {{"backend", c.gate_backend},
               {"attached", f.gate().attached},
               {"trips", f.gate().trips},
+              {"bypass", c.bypass},
+              {"exempts", c.exempts},
               {"waiters", c.waiters < 0 ? json(nullptr) : json(c.waiters)}}},
             {"blocked_by", f.blocked_by()},
             {"warnings", c.warnings},
@@ -124,7 +126,8 @@ json clients_json(const fsm& f, const std::string& server, const std::string& af
                                {"name_hex", to_hex(client)},
                                {"epoch", rec.at.value},
                                {"reclaimed", !v.need || rec.at > s.recovery},
-                               {"principal", !rec.princhash.empty()}});
+                               {"principal", !rec.princhash.empty()},
+                               {"principal_hex", to_hex(rec.princhash)}});
         }
         if (more)
             break;

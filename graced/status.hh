@@ -15,6 +15,8 @@ struct status_context {
     std::string lock_backend, gate_backend;
     std::vector<std::string> warnings;
     std::int64_t waiters = -1; // -1: unknown
+    bool bypass = false;       // an operator has opened this node's gate past everything
+    std::uint32_t exempts = 0; // processes that pass the gate
 };
 
 nlohmann::json status_json(const fsm&, const status_context&);

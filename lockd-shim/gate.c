@@ -4,13 +4,20 @@
  *
  * It is opened in one place only, gate_order_open(), and closed from many:
  * orders, the permit's end, the tripwire, the loss of the daemon or of a hook.
+ *
+ * Beside that there is the bypass, for the operator: while it is on, nothing is
+ * held back, whatever the gate's own state.  It belongs to no daemon and ends
+ * only when it is switched off.  Under it the gate is closed, and nobody is told
+ * that the gate held anything: see gate_bypassed().
  */
 
 #include <linux/export.h>
 #include <linux/module.h>
 #include <linux/random.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
+#include <linux/uidgid.h>
 
 #include "shim.h"
 #include "trace.h"
@@ -31,6 +38,8 @@ bool mutant_two_states;
 module_param(mutant_two_states, bool, 0644);
 bool mutant_any_trips;
 module_param(mutant_any_trips, bool, 0644);
+bool mutant_silent_bypass;
+module_param(mutant_silent_bypass, bool, 0644);
 #endif
 
 atomic64_t shim_undone = ATOMIC64_INIT(0);
@@ -55,6 +64,9 @@ unsigned long lockd_shim_gate(void)
 	 * one who closed the gate did it before he caused the grant.
 	 */
 	smp_mb();
+	ticket = READ_ONCE(gate.bypass);
+	if (unlikely(ticket))
+		goto out;
 	/*
 	 * The permit before the ticket: permit_set() never extends a permit
 	 * that has run out without dropping the ticket first, so an older
@@ -67,11 +79,18 @@ unsigned long lockd_shim_gate(void)
 	ticket = READ_ONCE(gate.ticket);
 	if (ticket && ktime_get_boottime_ns() >= until && !mutant_no_permit)
 		ticket = 0;
+out:
 	/* Before a request: it starts after we have looked. */
 	smp_mb();
 	return ticket;
 }
 EXPORT_SYMBOL_GPL(lockd_shim_gate);
+
+unsigned long lockd_shim_bypass(void)
+{
+	return READ_ONCE(gate.bypass);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_bypass);
 
 void lockd_shim_count_undone(void)
 {
@@ -163,7 +182,7 @@ void gate_settle(void)
 	lockdep_assert_held(&shim_mutex);
 
 	raw_spin_lock_irqsave(&gate.lock, flags);
-	ticket = gate.ticket;
+	ticket = gate.bypass ?: gate.ticket;
 	reason = gate.reason;
 	cause = gate.cause;
 	trips = gate.trips;
@@ -188,8 +207,24 @@ void gate_settle(void)
 	wait_tell();
 }
 
+/*
+ * Problem scenario: an operator has opened the gate, a grace begins, the daemon
+ * closes its gate as ever and is told "closed": the node counts as enforcing,
+ * and reclaims meet new locks.  So as long as there is a bypass no order to the
+ * gate gets that answer.
+ */
+static int gate_bypassed(struct netlink_ext_ack *extack)
+{
+	if (!READ_ONCE(gate.bypass) || mutant_silent_bypass)
+		return 0;
+	NL_SET_ERR_MSG(extack, "the gate is bypassed: an operator has opened it");
+	return -EBUSY;
+}
+
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 {
+	int ret;
+
 	lockdep_assert_held(&shim_mutex);
 
 	if (epoch < shim.epoch) {
@@ -201,7 +236,8 @@ int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 	grace_withdraw_others(epoch);
 	gate_settle();
 	/* Closed, but does that hold anybody back? */
-	return gate_hooks_missing(extack);
+	ret = gate_bypassed(extack);
+	return ret ?: gate_hooks_missing(extack);
 }
 
 /* The errors are in uapi/lockd_shim.h, in the order of the tests here. */
@@ -219,7 +255,7 @@ int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
 		NL_SET_ERR_MSG(extack, "the order is for another epoch");
 		return -ESTALE;
 	}
-	ret = gate_hooks_missing(extack);
+	ret = gate_bypassed(extack) ?: gate_hooks_missing(extack);
 	if (ret)
 		return ret;
 	if (grace_reclaiming()) {
@@ -247,6 +283,59 @@ int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
 
 	gate_settle();
 	return ret;
+}
+
+int gate_reclaim_allowed(struct netlink_ext_ack *extack)
+{
+	int ret;
+
+	lockdep_assert_held(&shim_mutex);
+
+	ret = gate_bypassed(extack) ?: gate_hooks_missing(extack);
+	if (ret)
+		return ret;
+	/* The flag, not the clock: a late timer must not matter. */
+	if (READ_ONCE(gate.ticket)) {
+		NL_SET_ERR_MSG(extack, "the gate is open");
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/*
+ * Under it the gate is closed: when the bypass ends, nothing is open that its
+ * daemon has not ordered since.  Reclaims by permission end, too: where
+ * everything passes, a permission would only tell the daemon that the gate does
+ * its work.
+ */
+void gate_bypass(bool on)
+{
+	enum lockd_shim_state state = on ? LOCKD_SHIM_STATE_OPEN :
+					   LOCKD_SHIM_STATE_CLOSED;
+	unsigned long flags;
+
+	lockdep_assert_held(&shim_mutex);
+
+	if (on == !!gate.bypass)
+		return;
+	gate_shut(LOCKD_SHIM_REASON_BYPASS);
+	if (on)
+		grace_withdraw_all();
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	WRITE_ONCE(gate.bypass, on ? ++gate.last_ticket : 0);
+	gate.reason = LOCKD_SHIM_REASON_BYPASS;
+	trace_lockd_shim_gate(state, gate.reason, gate.trips);
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	/* Pairs with the first in lockd_shim_gate(). */
+	smp_mb();
+
+	pr_warn("lockd_shim: gate BYPASS %s by %s (pid %d, uid %u): %s\n",
+		on ? "ON" : "off", current->comm, task_tgid_nr(current),
+		from_kuid(&init_user_ns, current_uid()),
+		on ? "locks are not protected by any grace period" :
+		     "the gate is closed until a daemon opens it");
+	gate_settle();
 }
 
 /* Hooks */
@@ -287,8 +376,11 @@ static void hooks_set(u32 hooks, u32 wanted, const char *error)
 {
 	lockdep_assert_held(&shim_mutex);
 
-	if ((hooks & wanted) != wanted || !shim.hooks_owner)
+	/* What does not hold everybody back must not let reclaims pass. */
+	if ((hooks & wanted) != wanted || !shim.hooks_owner) {
 		gate_shut(LOCKD_SHIM_REASON_HOOKS);
+		grace_withdraw_all();
+	}
 	if (hooks != shim.hooks || wanted != shim.hooks_wanted ||
 	    strcmp(error ?: "", shim.hook_error)) {
 		shim.hooks = hooks;

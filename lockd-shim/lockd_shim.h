@@ -36,6 +36,16 @@ struct net;
 unsigned long lockd_shim_gate(void);
 
 /**
+ * lockd_shim_bypass - has an operator opened the gate past everything?
+ *
+ * Then locks are as on a node without these modules: reclaims pass as new locks
+ * do.  Any context.
+ *
+ * Return: the ticket that lockd_shim_gate() returns meanwhile, 0 if not.
+ */
+unsigned long lockd_shim_bypass(void);
+
+/**
  * lockd_shim_wait - wait for one's turn at the open gate
  * @again: it had its turn before, and lost what it got: it goes to the front
  * @state: TASK_KILLABLE or TASK_INTERRUPTIBLE, as in the filesystem's own lock

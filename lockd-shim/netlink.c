@@ -40,11 +40,13 @@ static int put_status(struct sk_buff *skb)
 	enum lockd_shim_state state;
 	u64 trips, permit_until;
 	unsigned long flags;
+	bool bypass;
 
 	raw_spin_lock_irqsave(&gate.lock, flags);
 	reason = gate.reason;
 	trips = gate.trips;
 	permit_until = gate.permit_until;
+	bypass = gate.bypass;
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
 	state = lockd_shim_gate() ? LOCKD_SHIM_STATE_OPEN :
 				    LOCKD_SHIM_STATE_CLOSED;
@@ -65,7 +67,8 @@ static int put_status(struct sk_buff *skb)
 	    put_u64(skb, LOCKD_SHIM_A_UNDONE, atomic64_read(&shim_undone)) ||
 	    put_u64(skb, LOCKD_SHIM_A_DEFERRED,
 		    atomic64_read(&shim_deferred)) ||
-	    nla_put_u32(skb, LOCKD_SHIM_A_EXEMPTS, exempt_count()))
+	    nla_put_u32(skb, LOCKD_SHIM_A_EXEMPTS, exempt_count()) ||
+	    nla_put_u8(skb, LOCKD_SHIM_A_BYPASS, bypass))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -404,15 +407,9 @@ static int reclaim_set(struct sk_buff *skb, struct genl_info *info)
 		goto out;
 	}
 	if (reclaim) {
-		ret = gate_hooks_missing(info->extack);
+		ret = gate_reclaim_allowed(info->extack);
 		if (ret)
 			goto out;
-		/* The flag, not the clock: a late timer must not matter. */
-		if (READ_ONCE(gate.ticket)) {
-			NL_SET_ERR_MSG(info->extack, "the gate is open");
-			ret = -EBUSY;
-			goto out;
-		}
 	}
 	grace_reclaim_set(net, reclaim, epoch);
 out:
@@ -482,6 +479,17 @@ static int exempt_order(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
+/* From any socket: it is for when no daemon can be attached. */
+static int bypass_order(struct sk_buff *skb, struct genl_info *info)
+{
+	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_BYPASS))
+		return -EINVAL;
+	mutex_lock(&shim_mutex);
+	gate_bypass(nla_get_u8(info->attrs[LOCKD_SHIM_A_BYPASS]));
+	mutex_unlock(&shim_mutex);
+	return 0;
+}
+
 /*
  * One policy for each command: what it does not list, the kernel refuses.
  */
@@ -520,6 +528,10 @@ static const struct nla_policy host_add_policy[] = {
 static const struct nla_policy exempt_set_policy[] = {
 	[LOCKD_SHIM_A_PID] = { .type = NLA_U32 },
 	[LOCKD_SHIM_A_EXEMPT] = NLA_POLICY_MAX(NLA_U8, 1),
+};
+
+static const struct nla_policy bypass_set_policy[] = {
+	[LOCKD_SHIM_A_BYPASS] = NLA_POLICY_MAX(NLA_U8, 1),
 };
 
 #define SHIM_POLICY(p)	.policy = (p), .maxattr = ARRAY_SIZE(p) - 1
@@ -572,6 +584,12 @@ static const struct genl_ops shim_ops[] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = exempt_order,
 		SHIM_POLICY(exempt_set_policy),
+	},
+	{
+		.cmd = LOCKD_SHIM_CMD_BYPASS_SET,
+		.flags = GENL_ADMIN_PERM,
+		.doit = bypass_order,
+		SHIM_POLICY(bypass_set_policy),
 	},
 };
 

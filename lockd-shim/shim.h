@@ -33,6 +33,7 @@
 struct shim_gate {
 	raw_spinlock_t lock;
 	unsigned long ticket;		/* of this opening; 0: closed */
+	unsigned long bypass;		/* ticket of the bypass; 0: none */
 	unsigned long last_ticket;	/* to number the next one */
 	u64 permit_until;		/* ns of CLOCK_BOOTTIME; 0: none */
 	u64 trips;
@@ -66,8 +67,10 @@ void gate_settle_async(void);
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack);
 int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack);
 int gate_hooks_missing(struct netlink_ext_ack *extack);
+int gate_reclaim_allowed(struct netlink_ext_ack *extack);
 int gate_attach(u32 portid, struct netlink_ext_ack *extack);
 void gate_detach(u32 portid);
+void gate_bypass(bool on);
 int gate_init(void);
 void gate_exit(void);
 
@@ -138,10 +141,12 @@ void shim_netlink_exit(void);
 extern bool mutant_no_permit;
 extern bool mutant_two_states;
 extern bool mutant_any_trips;
+extern bool mutant_silent_bypass;
 #else
 #define mutant_no_permit	false
 #define mutant_two_states	false
 #define mutant_any_trips	false
+#define mutant_silent_bypass	false
 #endif
 
 #endif /* _SHIM_H */

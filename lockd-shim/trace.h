@@ -25,7 +25,8 @@
 	{ LOCKD_SHIM_REASON_SOCKET, "socket" },			\
 	{ LOCKD_SHIM_REASON_PERMIT, "permit" },			\
 	{ LOCKD_SHIM_REASON_TRIP, "trip" },			\
-	{ LOCKD_SHIM_REASON_HOOKS, "hooks" })
+	{ LOCKD_SHIM_REASON_HOOKS, "hooks" },			\
+	{ LOCKD_SHIM_REASON_BYPASS, "bypass" })
 #define SHIM_SHOW_CAUSE(v) __print_symbolic(v,			\
 	{ LOCKD_SHIM_CAUSE_DLM_LS_STOP, "dlm_ls_stop" },	\
 	{ LOCKD_SHIM_CAUSE_NFSD_STOP, "nfsd_stop" },		\

@@ -11,6 +11,9 @@
  *	NFSv4, reclaim	its namespace in state RECLAIM, or -ETIMEDOUT
  *	NLM		see nlm.c
  *
+ * While the gate is bypassed a reclaim is a lock like any other: it passes, as
+ * on a node without this module, and is undone if the bypass ends meanwhile.
+ *
  * nfsd turns -ETIMEDOUT into NFS4ERR_DELAY: the client tries again later.  With
  * -EAGAIN it would say NFS4ERR_DENIED, and the program on the client would be
  * told of a conflict that there is not.
@@ -120,11 +123,10 @@ static int deferred(struct file *file, int cmd, struct file_lock *fl)
 	return -ETIMEDOUT;
 }
 
-/* nfsd looks at its own grace first; this is for what slipped past it. */
+/* A new lock: nfsd looks at its own grace first, this is for what slipped past. */
 static int nfs_new_lock(struct gate_hook *hook, struct file *file, int cmd,
-			struct file_lock *fl)
+			struct file_lock *fl, unsigned long ticket)
 {
-	unsigned long ticket = lockd_shim_gate();
 	struct gate_request req;
 	int ret;
 
@@ -173,11 +175,13 @@ static struct net *nfsd_net(const struct file_lock *fl)
 static int nfs_reclaim(struct gate_hook *hook, struct file *file, int cmd,
 		       struct file_lock *fl)
 {
+	unsigned long ticket = lockd_shim_bypass();
 	struct net *net = nfsd_net(fl);
 	struct gate_request req;
-	unsigned long ticket;
 	int ret;
 
+	if (ticket)
+		return nfs_new_lock(hook, file, cmd, fl, ticket);
 	ticket = net ? lockd_shim_reclaim_begin(net) : 0;
 	if (!ticket)
 		return deferred(file, cmd, fl);
@@ -232,7 +236,7 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 	else if (fl->fl_flags & FL_RECLAIM)
 		ret = nfs_reclaim(hook, file, cmd, fl);
 	else
-		ret = nfs_new_lock(hook, file, cmd, fl);
+		ret = nfs_new_lock(hook, file, cmd, fl, lockd_shim_gate());
 	memalloc_nofs_restore(nofs);
 	module_put(THIS_MODULE);
 	return ret;

@@ -18,11 +18,18 @@
  * that.  Should unlock_ip pass over the list in between, then its tripwire has
  * closed the gate before, and the second look undoes the lock.
  *
+ * For the same reason nobody waits in dlm for a conflict to end: lockd has one
+ * thread.  The stock kernels do not do better: 6.1 tells a client that is ready
+ * to wait "denied" (its program gets ENOLCK), or "blocked", and forgets it; what
+ * 6.12 keeps would be granted past the second look.  "Blocked" makes Linux clients
+ * ask again after 30 s, "grace period" after 5 s, so that is what they are told.
+ *
  * What is to be said to the client cannot be said by an errno.  nlmsvc_lock()
  * is hooked for that, and for what only it knows: is it a reclaim, of which
  * host, in which network namespace?
  *
  *	gate closed, new lock		NLM_LCK_DENIED_GRACE_PERIOD
+ *	conflict, ready to wait		NLM_LCK_DENIED_GRACE_PERIOD
  *	reclaim, namespace not in	no answer: the client asks again (to a
  *	  state RECLAIM, or a conflict	reclaim, "grace period" means that it
  *					is lost)
@@ -48,6 +55,7 @@ struct nlm_call {
 	struct net *net;
 	struct nlm_host *host;
 	bool reclaim;
+	bool wait;
 	__be32 answer;			/* 0: lockd's own */
 };
 
@@ -99,6 +107,7 @@ int gate_nlm_original(struct gate_hook *hook, struct file *file, int cmd,
 	spin_unlock(&sync_ops_lock);
 
 	fl->fl_lmops = &sync_ops;
+	fl->fl_flags &= ~FL_SLEEP;
 	ret = gate_original(hook, file, cmd, fl);
 	/* A test may have overwritten it. */
 	if (fl->fl_lmops == &sync_ops)
@@ -118,15 +127,16 @@ static int refuse(struct nlm_call *call, struct file *file, int cmd,
 }
 
 static int new_lock(struct gate_hook *hook, struct nlm_call *call,
-		    struct file *file, int cmd, struct file_lock *fl)
+		    struct file *file, int cmd, struct file_lock *fl,
+		    unsigned long ticket)
 {
-	unsigned long ticket = lockd_shim_gate();
+	__be32 later = call && call->reclaim ? nlm_drop_reply :
+					       nlm_lck_denied_grace_period;
 	struct gate_request req;
 	int ret;
 
 	if (!ticket)
-		return refuse(call, file, cmd, fl,
-			      nlm_lck_denied_grace_period);
+		return refuse(call, file, cmd, fl, later);
 	ret = gate_remember(file, fl, &req);
 	if (ret)
 		return ret;
@@ -134,7 +144,12 @@ static int new_lock(struct gate_hook *hook, struct nlm_call *call,
 	if (!ret && !gate_still_open(ticket) && !gate_nothing_new(&req)) {
 		gate_undo(hook, file, fl, &req);
 		gate_restore_request(fl, &req);
-		ret = refuse(call, file, cmd, fl, nlm_lck_denied_grace_period);
+		ret = refuse(call, file, cmd, fl, later);
+	}
+	if (ret == -EAGAIN && call && call->wait) {
+		/* To ENOLCK lockd keeps nothing of the request. */
+		call->answer = later;
+		ret = -ENOLCK;
 	}
 	gate_forget(&req);
 	return ret;
@@ -190,6 +205,7 @@ int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 		  struct file_lock *fl)
 {
 	struct nlm_call *call = READ_ONCE(nlm_call);
+	unsigned long bypass = lockd_shim_bypass();
 
 	if (call && call->task != current)
 		call = NULL;
@@ -199,9 +215,11 @@ int gate_nlm_lock(struct gate_hook *hook, struct file *file, int cmd,
 				    file_inode(file)->i_sb->s_id);
 		return -ENOLCK;
 	}
+	if (bypass)
+		return new_lock(hook, call, file, cmd, fl, bypass);
 	if (call && call->reclaim)
 		return reclaimed_lock(hook, call, file, cmd, fl);
-	return new_lock(hook, call, file, cmd, fl);
+	return new_lock(hook, call, file, cmd, fl, lockd_shim_gate());
 }
 
 typedef __be32 (*nlmsvc_lock_fn)(struct svc_rqst *rqstp, struct nlm_file *file,
@@ -221,6 +239,7 @@ static __be32 gated_nlmsvc_lock(struct svc_rqst *rqstp, struct nlm_file *file,
 		.net = SVC_NET(rqstp),
 		.host = host,
 		.reclaim = reclaim,
+		.wait = wait,
 	};
 	__be32 ret = nlm_drop_reply;
 

@@ -44,6 +44,10 @@ struct corosync_group::impl {
     sink out;
     lost on_lost;
     bool joined = false;
+    // What quorum's two notifications have said: it counts when both are about the same ring.
+    std::uint64_t nodes_ring = 0;
+    std::set<node_id> left;
+    std::optional<input::quorum> undecided;
     std::deque<bytes> queue;
     std::size_t queue_bytes = 0;
     qb_loop_timer_handle retry = 0;
@@ -125,8 +129,24 @@ struct corosync_group::impl {
         }
     }
 
+    // Bad scenario: the quorum of a ring is known and who has left for it is not; a gate opens, and
+    // a node that is in the ring had rebooted meanwhile.
+    void on_nodes(std::uint64_t ring, std::span<const std::uint32_t> gone) {
+        nodes_ring = ring;
+        for (std::uint32_t id : gone)
+            left.insert(node_id{id});
+        tell_quorum();
+    }
+
+    void tell_quorum() {
+        if (!undecided || undecided->ring_seq != nodes_ring)
+            return;
+        undecided->left = std::exchange(left, {});
+        out(*std::exchange(undecided, std::nullopt));
+    }
+
     void on_quorum(bool quorate, std::uint64_t ring, std::span<const std::uint32_t> list) {
-        input::quorum q{quorate, ring, {}, 0};
+        input::quorum q{quorate, ring, {}, 0, {}};
         for (std::uint32_t id : list) {
             votequorum_info info{};
             // Votes are 1 where votequorum cannot say: another quorum provider.
@@ -139,7 +159,8 @@ struct corosync_group::impl {
         }
         if (q.expected == 0)
             q.expected = static_cast<std::uint32_t>(q.votes.size());
-        out(std::move(q));
+        undecided = std::move(q);
+        tell_quorum();
     }
 };
 
@@ -183,15 +204,12 @@ corosync_group::sink* sink_of(cpg_handle_t h) {
     return static_cast<corosync_group::sink*>(context_of(h));
 }
 
-// quorum's old callback carries no context of its own; the handle does.
-void on_quorum_notification(quorum_handle_t h, std::uint32_t quorate, std::uint64_t ring,
-                            std::uint32_t n, std::uint32_t* list) {
+// The callbacks carry no context of their own; the handle does.
+template <typename T>
+T* context_of(quorum_handle_t h) {
     const void* p = nullptr;
     quorum_context_get(h, &p);
-    auto* f =
-        static_cast<std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)>*>(
-            const_cast<void*>(p));
-    (*f)(quorate != 0, ring, std::span<const std::uint32_t>(list, n));
+    return static_cast<T*>(const_cast<void*>(p));
 }
 
 std::string cmap_string(cmap_handle_t c, const std::string& key) {
@@ -261,10 +279,23 @@ result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop)
         });
         e != CS_OK)
         return missing("cpg", e);
-    quorum_callbacks_t q{};
-    q.quorum_notify_fn = on_quorum_notification;
+    quorum_model_v1_data_t q{};
+    q.model = QUORUM_MODEL_V1;
+    q.quorum_notify_fn = [](quorum_handle_t h, std::uint32_t quorate, quorum_ring_id ring,
+                            std::uint32_t n, const std::uint32_t* list) {
+        context_of<impl>(h)->on_quorum(quorate != 0, ring.seq, {list, n});
+    };
+    q.nodelist_notify_fn = [](quorum_handle_t h, quorum_ring_id ring, std::uint32_t,
+                              const std::uint32_t*, std::uint32_t, const std::uint32_t*,
+                              std::uint32_t n, const std::uint32_t* gone) {
+        context_of<impl>(h)->on_nodes(ring.seq, {gone, n});
+    };
     std::uint32_t type = 0;
-    if (cs_error_t e = patiently([&] { return quorum_initialize(&i->quorum, &q, &type); });
+    if (cs_error_t e = patiently([&] {
+            return quorum_model_initialize(&i->quorum, QUORUM_MODEL_V1,
+                                           reinterpret_cast<quorum_model_data_t*>(&q), &type,
+                                           i.get());
+        });
         e != CS_OK)
         return missing("quorum", e);
     if (type != QUORUM_SET)
@@ -305,15 +336,11 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
     name(i.dlm_group, dlm_group);
     // dlm_controld counts the terminating zero as part of its group's name (dlm, daemon_cpg.c);
     // without it this is another group, an empty one, and every node would pass for lost.
-    if (!dlm_group.empty()) i.dlm_group.length += 1;
+    if (!dlm_group.empty())
+        i.dlm_group.length += 1;
     i.out = std::move(out);
     i.on_lost = std::move(on_lost);
-    static std::function<void(bool, std::uint64_t, std::span<const std::uint32_t>)> quorum_out;
-    quorum_out = [&i](bool q, std::uint64_t r, std::span<const std::uint32_t> l) {
-        i.on_quorum(q, r, l);
-    };
     cpg_context_set(i.cpg, &i.out);
-    quorum_context_set(i.quorum, &quorum_out);
 
     cpg_fd_get(i.cpg, &i.cpg_fd);
     quorum_fd_get(i.quorum, &i.quorum_fd);

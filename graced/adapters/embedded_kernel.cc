@@ -109,6 +109,8 @@ bool embedded_kernel::is_open() {
 }
 
 void embedded_kernel::close_gate(epoch at, std::uint64_t order) {
+    if (bypass_)
+        return refuse(order, -EBUSY, "the gate is bypassed");
     if (at < epoch_)
         return refuse(order, -ESTALE,
                       fmt::format("epoch {} is below the current {}", at.value, epoch_.value));
@@ -121,6 +123,8 @@ void embedded_kernel::close_gate(epoch at, std::uint64_t order) {
 }
 
 void embedded_kernel::open_gate(epoch at, std::uint64_t trips, std::uint64_t order) {
+    if (bypass_)
+        return refuse(order, -EBUSY, "the gate is bypassed");
     if (at != epoch_)
         return refuse(order, -ESTALE,
                       fmt::format("epoch {} is not the current {}", at.value, epoch_.value));
@@ -141,6 +145,8 @@ void embedded_kernel::open_gate(epoch at, std::uint64_t trips, std::uint64_t ord
 
 void embedded_kernel::set_reclaim(const std::string& server, epoch at, bool on,
                                   std::uint64_t order) {
+    if (bypass_)
+        return refuse(order, -EBUSY, "the gate is bypassed");
     if (at != epoch_)
         return refuse(order, -ESTALE,
                       fmt::format("epoch {} is not the current {}", at.value, epoch_.value));
@@ -190,6 +196,20 @@ void embedded_kernel::on_permit_end(void* data) {
     self->permit_timer_ = 0;
     if (self->is_open()) // CLOCK_MONOTONIC of the loop and CLOCK_BOOTTIME may differ
         self->arm_permit_timer();
+}
+
+// As in the kernel: the gate is closed under it, no order is acknowledged, no reclaim is open.
+void embedded_kernel::set_bypass(bool on) {
+    if (on == bypass_)
+        return;
+    bypass_ = on;
+    shut("the bypass");
+    reclaiming_.clear();
+    spdlog::error("stand-in gate: bypass {}", on ? "ON" : "off");
+    if (on)
+        later(input::kernel_lost{"THE GATE OF THIS NODE IS BYPASSED by an operator"});
+    else
+        later(input::kernel_attached{instance_, epoch_, trips_});
 }
 
 // --- the socket ---
@@ -258,11 +278,12 @@ std::string embedded_kernel::answer_to(const std::string& request) {
     while (!line.empty() && (line.back() == '\n' || line.back() == '\0'))
         line.pop_back();
     if (line == "try local")
-        return is_open() ? "granted" : "eagain";
+        return bypass_ || is_open() ? "granted" : "eagain";
     if (line.starts_with("try nfs "))
-        return is_open() ? "granted" : "grace";
+        return bypass_ || is_open() ? "granted" : "grace";
     if (line.starts_with("try reclaim "))
-        return !is_open() && reclaiming_.contains(line.substr(12)) ? "granted" : "grace";
+        return bypass_ || (!is_open() && reclaiming_.contains(line.substr(12))) ? "granted"
+                                                                                 : "grace";
     if (line == "trip") {
         trip();
         return fmt::format("ok {}", trips_);

@@ -42,6 +42,8 @@ public:
     void set_reclaim(const std::string& server, epoch, bool on, std::uint64_t order) override;
     void extend_permit(instant until) override;
     void end_nfsd_grace(const std::string& server) override;
+    void set_bypass(bool on) override;
+    bool bypass() const { return bypass_; }
 
     // Closes the gate and counts: input kernel_tripped.
     void trip();
@@ -78,6 +80,7 @@ private:
 
     std::uint64_t instance_;
     bool open_ = false;
+    bool bypass_ = false;
     epoch epoch_;
     std::uint64_t trips_ = 0;
     instant permit_until_ = 0;

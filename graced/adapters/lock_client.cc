@@ -354,7 +354,7 @@ bool lock_client::handle_state(std::span<const std::uint8_t> raw) {
     const auto m = wire::parse<wire::state>(raw);
     if (!m || known_ || m->count > m->entries.size())
         return false;
-    input::locks_known news{lock_mode::nl, false};
+    input::locks_known news{lock_mode::nl, false, {}, false};
     std::vector<lock_key> probes;
     for (std::size_t i = 0; i < m->count; ++i) {
         const wire::state_entry& entry = m->entries[i];
@@ -375,6 +375,10 @@ bool lock_client::handle_state(std::span<const std::uint8_t> raw) {
             s.mode = *requested;
             s.inherited = !probe;
             s.discard = probe;
+            if (*key == grace_lock)
+                news.requested = requested;
+            else if (!probe)
+                news.alive_requested = requested == lock_mode::ex;
             spdlog::info("{} on {} was asked for by a former graced and is outstanding{}",
                          mode_name(*requested), name_of(*key), probe ? "; given back" : "");
         }

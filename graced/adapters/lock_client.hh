@@ -11,7 +11,7 @@
 //
 // What a former daemon of this node left in the keeper:
 //   - A request on `grace` or on the own `alive` that is still outstanding: its answer is delivered
-//     when it comes (inherited() names such requests after locks_known). A convert() meanwhile to
+//     when it comes (locks_known names such requests, inherited() too). A convert() meanwhile to
 //     the same mode takes it over; one to another mode cancels it and is sent when that is settled,
 //     so it gets its one answer all the same. If the old grant wins and the new mode cannot be
 //     reached from it, the answer is lock_granted with the *old* mode.

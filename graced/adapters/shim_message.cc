@@ -27,11 +27,13 @@ struct policy {
                 of[a].type = type;
         };
         set(NLA_U8, {LOCKD_SHIM_A_ATTACHED, LOCKD_SHIM_A_NETNS_UP, LOCKD_SHIM_A_HELD,
-                     LOCKD_SHIM_A_IN_GRACE, LOCKD_SHIM_A_OPENS_BLOCKED, LOCKD_SHIM_A_NFSD_UP});
+                     LOCKD_SHIM_A_IN_GRACE, LOCKD_SHIM_A_OPENS_BLOCKED, LOCKD_SHIM_A_NFSD_UP,
+                     LOCKD_SHIM_A_BYPASS});
         set(NLA_U32, {LOCKD_SHIM_A_VERSION, LOCKD_SHIM_A_STATE, LOCKD_SHIM_A_HOOKS,
                       LOCKD_SHIM_A_HOOKS_WANTED, LOCKD_SHIM_A_WAITERS, LOCKD_SHIM_A_REASON,
                       LOCKD_SHIM_A_CAUSE, LOCKD_SHIM_A_NETNS_FD, LOCKD_SHIM_A_NETNS_INO,
-                      LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT});
+                      LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT, LOCKD_SHIM_A_HOSTS,
+                      LOCKD_SHIM_A_EXEMPTS});
         set(NLA_U64, {LOCKD_SHIM_A_EPOCH, LOCKD_SHIM_A_TRIPS, LOCKD_SHIM_A_PERMIT_UNTIL,
                       LOCKD_SHIM_A_INSTANCE, LOCKD_SHIM_A_NETNS_COOKIE, LOCKD_SHIM_A_UNDONE,
                       LOCKD_SHIM_A_DEFERRED, LOCKD_SHIM_A_STOPS});
@@ -74,6 +76,8 @@ status status_of(const attributes& a) {
     s.waiters = u32(a, LOCKD_SHIM_A_WAITERS);
     s.undone = u64(a, LOCKD_SHIM_A_UNDONE);
     s.deferred = u64(a, LOCKD_SHIM_A_DEFERRED);
+    s.exempts = u32(a, LOCKD_SHIM_A_EXEMPTS);
+    s.bypass = u8(a, LOCKD_SHIM_A_BYPASS) != 0;
     return s;
 }
 
@@ -88,6 +92,7 @@ network_namespace namespace_of(const attributes& a) {
     n.opens_blocked = u8(a, LOCKD_SHIM_A_OPENS_BLOCKED) != 0;
     n.nfsd_up = u8(a, LOCKD_SHIM_A_NFSD_UP) != 0;
     n.stops = u64(a, LOCKD_SHIM_A_STOPS);
+    n.hosts = u32(a, LOCKD_SHIM_A_HOSTS);
     return n;
 }
 
@@ -164,6 +169,14 @@ public:
     }
     request& u64(int attribute, std::uint64_t value) {
         nla_put_u64(message_.get(), attribute, value);
+        return *this;
+    }
+    request& u8(int attribute, std::uint8_t value) {
+        nla_put_u8(message_.get(), attribute, value);
+        return *this;
+    }
+    request& text(int attribute, const std::string& value) {
+        nla_put_string(message_.get(), attribute, value.c_str());
         return *this;
     }
     std::vector<std::uint8_t> bytes() const {
@@ -254,6 +267,29 @@ std::vector<std::uint8_t> permit_set(std::uint16_t family, std::uint32_t seq, st
         .bytes();
 }
 
+std::vector<std::uint8_t> host_add(std::uint16_t family, std::uint32_t seq, int netns_fd,
+                                   std::uint64_t epoch, const std::string& host) {
+    return request(family, seq, LOCKD_SHIM_CMD_HOST_ADD, NLM_F_ACK)
+        .u32(LOCKD_SHIM_A_NETNS_FD, std::uint32_t(netns_fd))
+        .text(LOCKD_SHIM_A_HOST, host)
+        .u64(LOCKD_SHIM_A_EPOCH, epoch)
+        .bytes();
+}
+
+std::vector<std::uint8_t> exempt_set(std::uint16_t family, std::uint32_t seq, std::uint32_t pid,
+                                     bool on) {
+    return request(family, seq, LOCKD_SHIM_CMD_EXEMPT_SET, NLM_F_ACK)
+        .u32(LOCKD_SHIM_A_PID, pid)
+        .u8(LOCKD_SHIM_A_EXEMPT, on ? 1 : 0)
+        .bytes();
+}
+
+std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bool on) {
+    return request(family, seq, LOCKD_SHIM_CMD_BYPASS_SET, NLM_F_ACK)
+        .u8(LOCKD_SHIM_A_BYPASS, on ? 1 : 0)
+        .bytes();
+}
+
 std::vector<std::uint8_t> status_get(std::uint16_t family, std::uint32_t seq) {
     return request(family, seq, LOCKD_SHIM_CMD_STATUS_GET, NLM_F_ACK).bytes();
 }
@@ -291,6 +327,8 @@ const char* reason_name(std::uint32_t reason) {
         return "the tripwire";
     case LOCKD_SHIM_REASON_HOOKS:
         return "a hook is not in place";
+    case LOCKD_SHIM_REASON_BYPASS:
+        return "the bypass, by an operator";
     default:
         return "an unknown reason";
     }

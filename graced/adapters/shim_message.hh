@@ -30,6 +30,8 @@ struct status {
     std::string hook_error;
     std::uint32_t waiters = 0; // local tasks that wait at the gate
     std::uint64_t undone = 0, deferred = 0;
+    std::uint32_t exempts = 0; // processes that pass the gate
+    bool bypass = false;       // an operator has opened the gate past everything
 };
 
 struct network_namespace {
@@ -42,6 +44,7 @@ struct network_namespace {
     bool opens_blocked = false;
     bool nfsd_up = false;    // started, and not shut down, since gfs2_gate was loaded
     std::uint64_t stops = 0; // how often locks of its server were dropped
+    std::uint32_t hosts = 0; // NFSv3 hosts that may reclaim
 };
 
 // What the module, or the netlink layer for it, says.
@@ -96,6 +99,11 @@ std::vector<std::uint8_t> gate_open(std::uint16_t family, std::uint32_t seq, std
 std::vector<std::uint8_t> reclaim_set(std::uint16_t family, std::uint32_t seq, int netns_fd,
                                       std::uint64_t epoch, bool on);
 std::vector<std::uint8_t> permit_set(std::uint16_t family, std::uint32_t seq, std::uint64_t until);
+std::vector<std::uint8_t> host_add(std::uint16_t family, std::uint32_t seq, int netns_fd,
+                                   std::uint64_t epoch, const std::string& host);
+std::vector<std::uint8_t> exempt_set(std::uint16_t family, std::uint32_t seq, std::uint32_t pid,
+                                     bool on);
+std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bool on);
 std::vector<std::uint8_t> status_get(std::uint16_t family, std::uint32_t seq);
 std::vector<std::uint8_t> namespaces_dump(std::uint16_t family, std::uint32_t seq);
 

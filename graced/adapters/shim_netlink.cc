@@ -13,10 +13,12 @@
 #include <netlink/genl/genl.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include <poll.h>
 #include <set>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <thread>
 #include <time.h>
@@ -31,6 +33,8 @@ constexpr std::uint64_t refresh_after_event = 100'000'000;
 constexpr std::size_t max_under_way = 4096;
 constexpr std::size_t max_namespaces = 4096;
 constexpr std::size_t max_writers = 16;
+constexpr std::size_t max_hosts_out = 64;
+constexpr int direct_patience_ms = 5000;
 constexpr int batch = 64; // datagrams taken in one turn
 
 instant now() {
@@ -77,6 +81,44 @@ bool same_file(int a, int b) {
 }
 
 } // namespace
+
+namespace {
+// A process that has not ended; its number cannot have become another's while the pidfd is open.
+bool lives(int pidfd) {
+    pollfd p{pidfd, POLLIN, 0};
+    return poll(&p, 1, 0) == 0;
+}
+} // namespace
+
+result<void> shim_netlink::bypass_directly(bool on) {
+    auto c = connect_to_kernel();
+    if (!c)
+        return tl::unexpected(c.error());
+    close(c->events);
+    const auto finish = [&](result<void> r) {
+        close(c->orders);
+        return r;
+    };
+    const auto message = shim::bypass_set(c->family, 1, on);
+    if (::send(c->orders, message.data(), message.size(), MSG_NOSIGNAL) < 0)
+        return finish(fail("kernel module lockd_shim cannot be told: " + text_of(errno), errno));
+    for (;;) {
+        pollfd p{c->orders, POLLIN, 0};
+        if (poll(&p, 1, direct_patience_ms) != 1)
+            return finish(fail("kernel module lockd_shim does not answer", ETIMEDOUT));
+        std::uint8_t buffer[8192];
+        const ssize_t got = recv(c->orders, buffer, sizeof buffer, MSG_DONTWAIT);
+        if (got <= 0)
+            return finish(fail("kernel module lockd_shim hung up", EPIPE));
+        for (const auto& i : shim::decode({buffer, std::size_t(got)}, c->family))
+            if (const auto* a = std::get_if<shim::ack>(&i); a && a->seq == 1) {
+                if (a->code != 0)
+                    return finish(
+                        fail("kernel module lockd_shim refused: " + words(*a), -a->code));
+                return finish({});
+            }
+    }
+}
 
 struct shim_netlink::writers {
     std::mutex lock;
@@ -136,6 +178,8 @@ shim_netlink::~shim_netlink() {
         qb_loop_timer_del(loop_, retry_timer_);
     if (job_queued_)
         qb_loop_job_del(loop_, QB_LOOP_HIGH, this, on_job);
+    for (const auto& [pid, fd] : exempt_)
+        close(fd);
 }
 
 // --- attaching and losing ---
@@ -170,11 +214,17 @@ void shim_netlink::disconnect() {
     refresh_timer_ = 0;
     while (!reclaiming_.empty())
         drop_reclaim(reclaiming_.begin()->first);
-    under_way_.clear();
+    std::map<std::uint32_t, request> lost;
+    lost.swap(under_way_);
+    hosts_.clear();
+    hosts_out_ = 0;
     dump_.clear();
     dump_seq_ = 0;
-    open_ = false;
+    open_ = offered_ = false;
     status_.attached = false;
+    for (auto& [seq, r] : lost)
+        if (r.answer)
+            r.answer(fail("the socket to kernel module lockd_shim was closed", ENOTCONN));
 }
 
 void shim_netlink::lose(const std::string& why) {
@@ -287,9 +337,9 @@ void shim_netlink::handle(const shim::item& i) {
     } else if (const auto* ns = std::get_if<shim::namespace_reply>(&i)) {
         if (ns->seq == dump_seq_ && dump_.size() < max_namespaces)
             dump_.push_back(ns->ns);
-    } else if (const auto* done = std::get_if<shim::dump_done>(&i)) {
-        under_way_.erase(done->seq);
-        if (done->seq == dump_seq_) {
+    } else if (const auto* end = std::get_if<shim::dump_done>(&i)) {
+        under_way_.erase(end->seq);
+        if (end->seq == dump_seq_) {
             for (const auto& each : dump_)
                 note_server(each);
             status_.namespaces = std::move(dump_);
@@ -307,6 +357,9 @@ void shim_netlink::handle(const shim::item& i) {
         status_.last.state = gate->state;
         status_.last.reason = gate->reason;
         status_.last.epoch = gate->epoch;
+        if (gate->reason == LOCKD_SHIM_REASON_BYPASS)
+            status_.last.bypass = gate->state == LOCKD_SHIM_STATE_OPEN;
+        judge();
         refresh_soon();
         note_trips(gate->trips);
         if (gate->state == LOCKD_SHIM_STATE_CLOSED && gate->reason != LOCKD_SHIM_REASON_ORDER &&
@@ -327,6 +380,7 @@ void shim_netlink::handle(const shim::item& i) {
         else
             spdlog::info("gate: hooks in place: {}; wanted: {}", shim::hook_names(hooks->hooks),
                          shim::hook_names(hooks->hooks_wanted));
+        judge();
     }
 }
 
@@ -345,8 +399,18 @@ void shim_netlink::finish(const shim::ack& a, request r) {
                      status_.last.module_version, status_.last.epoch, status_.last.trips,
                      shim::hook_names(status_.last.hooks));
         refresh();
-        sink_(input::kernel_attached{status_.last.instance, epoch{status_.last.epoch},
-                                     status_.last.trips});
+        for (auto it = exempt_.begin(); it != exempt_.end();) {
+            if (lives(it->second)) {
+                const auto seq = next_seq();
+                send(seq, shim::exempt_set(connection_.family, seq, it->first, true),
+                     {purpose::other});
+                ++it;
+            } else {
+                close(it->second);
+                it = exempt_.erase(it);
+            }
+        }
+        judge();
         return;
     case purpose::close:
     case purpose::open:
@@ -373,6 +437,21 @@ void shim_netlink::finish(const shim::ack& a, request r) {
         else if (a.code != 0)
             spdlog::warn("kernel module lockd_shim refused a permit: {}", words(a));
         return;
+    case purpose::host:
+        --hosts_out_;
+        // EBUSY, ESTALE: reclaim is over, and the records with it.
+        if (a.code != 0 && a.code != -EBUSY && a.code != -ESTALE)
+            spdlog::error("NFSv3 client {} may not reclaim: kernel module lockd_shim did not take "
+                          "its record: {}",
+                          r.name, words(a));
+        return send_hosts();
+    case purpose::other:
+        if (r.answer)
+            r.answer(a.code == 0 ? result<void>{}
+                                 : fail("kernel module lockd_shim refused: " + words(a), -a.code));
+        else if (a.code != 0)
+            spdlog::warn("kernel module lockd_shim refused an order: {}", words(a));
+        return;
     case purpose::status:
     case purpose::dump:
         if (a.code != 0)
@@ -390,6 +469,45 @@ void shim_netlink::note_status(const shim::status& s) {
     note_trips(s.trips);
     if (s.state == LOCKD_SHIM_STATE_CLOSED)
         note_closed();
+    judge();
+}
+
+std::string shim_netlink::unfit() const {
+    const shim::status& s = status_.last;
+    if (s.bypass)
+        return "THE GATE OF THIS NODE IS BYPASSED by an operator: no lock is held back here, and no "
+               "server of the cluster can open reclaim. End it: gracectl bypass off";
+    if ((s.hooks & s.hooks_wanted) != s.hooks_wanted)
+        return "the gate does not hold every lock back: " +
+               (s.hook_error.empty() ? "a hook is not in place" : s.hook_error);
+    return {};
+}
+
+// Bad scenario: the gate is closed and has said so, and then gfs2 is loaded anew under a live patch,
+// or an operator bypasses the gate. Nobody orders anything in grace, so nothing would be refused,
+// and this node would go on counting as one that enforces.
+void shim_netlink::judge() {
+    if (!status_.attached)
+        return;
+    const std::string why = unfit();
+    if (why.empty()) {
+        if (!offered_) {
+            offered_ = true;
+            told_.clear();
+            sink_(input::kernel_attached{status_.last.instance, epoch{status_.last.epoch},
+                                         status_.last.trips});
+        }
+        return;
+    }
+    if (!offered_ && told_ == why)
+        return;
+    offered_ = open_ = false;
+    told_ = why;
+    hosts_.clear();
+    while (!reclaiming_.empty()) // the kernel has withdrawn them by itself
+        drop_reclaim(reclaiming_.begin()->first);
+    spdlog::error("gate: {}", why);
+    sink_(input::kernel_lost{why});
 }
 
 void shim_netlink::note_trips(std::uint64_t trips) {
@@ -397,14 +515,14 @@ void shim_netlink::note_trips(std::uint64_t trips) {
         return;
     status_.last.trips = trips;
     open_ = false;
-    if (status_.attached)
+    if (offered_)
         sink_(input::kernel_tripped{trips});
 }
 
-// Problem scenario: somebody stops nfsd by hand. The kernel closes the gate before the first lock is
-// dropped, and counts a trip; the dropping takes its time. If all that we made of it were the trip,
-// the barrier could be back and the gate open again before the last lock is gone. This is told
-// before the trip is, so the server's START goes out before the barrier.
+// Problem scenario: somebody stops nfsd by hand. The kernel closes the gate before the first lock
+// is dropped, and counts a trip; the dropping takes its time. If all that we made of it were the
+// trip, the barrier could be back and the gate open again before the last lock is gone. This is
+// told before the trip is, so the server's START goes out before the barrier.
 void shim_netlink::note_server(const shim::network_namespace& ns) {
     const auto [it, first] = stops_.try_emplace(ns.cookie, ns.stops);
     const bool stopped = it->second != ns.stops || (first && ns.stops != 0);
@@ -422,12 +540,12 @@ void shim_netlink::note_server(const shim::network_namespace& ns) {
             continue;
         }
         spdlog::info("server {}: the kernel says that its nfsd is being stopped", server);
-        sink_(input::instance_known{server, false, {}});
+        sink_(input::nfsd_ended{server});
     }
 }
 
 void shim_netlink::note_closed() {
-    if (!open_ || !status_.attached)
+    if (!open_ || !offered_)
         return;
     open_ = false;
     sink_(input::kernel_closed{});
@@ -445,6 +563,8 @@ void shim_netlink::send(std::uint32_t seq, const std::vector<std::uint8_t>& mess
     if (connection_.orders < 0) {
         if (r.what == purpose::close || r.what == purpose::open || r.what == purpose::reclaim)
             refuse(r.order, -ENOTCONN, "kernel module lockd_shim is not attached");
+        if (r.answer)
+            r.answer(fail("kernel module lockd_shim is not attached: " + status_.trouble, ENOTCONN));
         return;
     }
     if (under_way_.size() >= max_under_way)
@@ -488,7 +608,7 @@ void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std
     }
 
     const auto known = places_.find(server);
-    if (known == places_.end())
+    if (known == places_.end() || known->second.netns.empty())
         return refuse(order, -ENOENT,
                       fmt::format("the network namespace of server {} is not known here", server));
     const int fd = ::open(known->second.netns.c_str(), O_RDONLY | O_CLOEXEC);
@@ -511,6 +631,83 @@ void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std
     const auto seq = next_seq();
     send(seq, shim::reclaim_set(connection_.family, seq, fd, at.value, true),
          {purpose::reclaim, order});
+    tell_hosts(server, at.value); // performed after it, in the order in which they are sent
+}
+
+void shim_netlink::set_hosts(const std::string& server, std::vector<std::string> hosts) {
+    std::erase_if(hosts,
+                  [](const auto& h) { return h.empty() || h.size() >= LOCKD_SHIM_HOST_LEN; });
+    if (hosts.size() > LOCKD_SHIM_HOSTS_MAX) {
+        spdlog::error("server {}: {} NFSv3 clients are on record, {} at most may reclaim", server,
+                      hosts.size(), LOCKD_SHIM_HOSTS_MAX);
+        hosts.resize(LOCKD_SHIM_HOSTS_MAX);
+    }
+    places_[server].hosts = std::move(hosts);
+    if (reclaiming_.contains(server))
+        tell_hosts(server, status_.last.epoch);
+}
+
+void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
+    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
+    for (const std::string& host : places_[server].hosts)
+        hosts_.emplace_back(server, host, at);
+    send_hosts();
+}
+
+// A few at a time: thousands of answers would not fit into the socket's buffer.
+void shim_netlink::send_hosts() {
+    while (!hosts_.empty() && hosts_out_ < max_hosts_out && connection_.orders >= 0) {
+        const auto [server, host, at] = std::move(hosts_.front());
+        hosts_.pop_front();
+        const auto it = reclaiming_.find(server);
+        if (it == reclaiming_.end())
+            continue;
+        const auto seq = next_seq();
+        ++hosts_out_;
+        send(seq, shim::host_add(connection_.family, seq, it->second, at, host),
+             {purpose::host, 0, 0, nullptr, host});
+    }
+}
+
+// --- orders of people ---
+
+void shim_netlink::ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, done answer) {
+    send(seq, message, {purpose::other, 0, 0, std::move(answer)});
+}
+
+void shim_netlink::set_bypass(bool on) {
+    set_bypass(on, nullptr);
+}
+
+void shim_netlink::set_bypass(bool on, done answer) {
+    const auto seq = next_seq();
+    ask(seq, shim::bypass_set(connection_.family, seq, on), std::move(answer));
+}
+
+void shim_netlink::set_exempt(std::uint32_t pid, bool on, done answer) {
+    if (const auto it = exempt_.find(pid); it != exempt_.end()) {
+        close(it->second);
+        exempt_.erase(it);
+    }
+    const auto seq = next_seq();
+    if (!on)
+        return ask(seq, shim::exempt_set(connection_.family, seq, pid, false), std::move(answer));
+    // glibc 2.36 has pidfd_open(); Debian 12's headers of it clash with linux/ ones.
+    const int fd = int(syscall(SYS_pidfd_open, pid_t(pid), 0));
+    if (fd < 0)
+        return answer(fail(fmt::format("process {}: {}", pid, text_of(errno)), errno));
+    exempt_[pid] = fd;
+    ask(seq, shim::exempt_set(connection_.family, seq, pid, true),
+        [this, pid, fd, answer = std::move(answer)](result<void> r) {
+            // Its number may have become another's between the two, unless it still lives.
+            if (r && !lives(fd))
+                r = fail(fmt::format("process {} has ended", pid), ESRCH);
+            if (const auto it = exempt_.find(pid); !r && it != exempt_.end() && it->second == fd) {
+                close(fd);
+                exempt_.erase(it);
+            }
+            answer(std::move(r));
+        });
 }
 
 void shim_netlink::withdraw(int netns_fd, std::uint64_t at) {
@@ -576,7 +773,9 @@ void shim_netlink::on_refresh(void* data) {
 
 void shim_netlink::set_namespace(std::string server, std::string netns_path,
                                  std::string nfsd_path) {
-    places_[std::move(server)] = {std::move(netns_path), std::move(nfsd_path)};
+    place& p = places_[std::move(server)];
+    p.netns = std::move(netns_path);
+    p.nfsd = std::move(nfsd_path);
 }
 
 void shim_netlink::forget(const std::string& server) {
@@ -589,7 +788,7 @@ void shim_netlink::forget(const std::string& server) {
 
 void shim_netlink::end_nfsd_grace(const std::string& server) {
     const auto known = places_.find(server);
-    if (known == places_.end()) {
+    if (known == places_.end() || known->second.nfsd.empty()) {
         spdlog::warn("cannot end the grace of nfsd of server {}: its namespace is not known here",
                      server);
         return;

@@ -9,6 +9,9 @@
 // The module is looked for every 500 ms while it is not attached. What it said last is kept for
 // `gracectl status`, and asked for anew every two seconds: an event can be lost (lack of memory, an
 // overrun), its effect on the status cannot.
+//
+// A gate that holds nothing back, because a hook is gone or an operator has bypassed it, is no gate
+// to the protocol: input kernel_lost, and kernel_attached when it is one again. The socket stays.
 #pragma once
 
 #include "grace/input.hh"
@@ -21,6 +24,7 @@
 #include <memory>
 #include <qb/qbloop.h>
 #include <string>
+#include <tuple>
 
 namespace grace {
 
@@ -35,14 +39,20 @@ public:
         std::uint16_t family = 0;
     };
     using connector = std::function<result<connection>()>;
+    // What became of an order that is none of the protocol's.
+    using done = std::function<void(result<void>)>;
 
     struct snapshot {
-        bool attached = false;
+        bool attached = false; // the socket is; whether the gate is one: fit()
         std::string trouble; // why not, for people
         shim::status last;   // as the module reported it last; all zero if it never did
         std::vector<shim::network_namespace> namespaces;
         instant at = 0; // CLOCK_BOOTTIME of the last report
     };
+
+    // Lets everything pass, or no longer, whether a daemon is attached or not: for gracectl where
+    // there is none. Waits for the kernel's answer, 5 s at most.
+    static result<void> bypass_directly(bool on);
 
     // The real sockets; another connector is for tests.
     static result<connection> connect_to_kernel();
@@ -71,8 +81,20 @@ public:
     // Writes v4_end_grace from a thread of its own: the kernel makes upcalls to us meanwhile, and
     // waits for their answers.
     void end_nfsd_grace(const std::string& server) override;
+    void set_bypass(bool on) override;
+
+    // Who asked is answered from the loop, or from within if there is no module.
+    void set_bypass(bool on, done);
+    // The process (an NFS server in user space) passes the gate, until it ends or this daemon does.
+    void set_exempt(std::uint32_t pid, bool on, done);
+    // The NSM hosts (names or addresses, as lockd knows them) on record for the server: those whose
+    // reclaims over NLM pass while it may reclaim. Replaces what was said before, as far as reclaim
+    // is not open: the kernel forgets them with the permission only.
+    void set_hosts(const std::string& server, std::vector<std::string> hosts);
 
     const snapshot& status() const { return status_; }
+    // Why the gate, though its module is there, holds nothing back; empty if it does.
+    std::string unfit() const;
 
 private:
     enum class purpose : std::uint8_t {
@@ -82,16 +104,21 @@ private:
         reclaim,
         withdraw,
         permit,
+        host,
+        other,
         status,
         dump
     };
     struct request {
         purpose what;
         std::uint64_t order = 0;
-        std::uint64_t at = 0; // epoch of a close
+        std::uint64_t at = 0;    // epoch of a close
+        done answer = nullptr;   // other
+        std::string name = {};   // host
     };
     struct place {
         std::string netns, nfsd;
+        std::vector<std::string> hosts;
     };
     struct writers; // shared with the threads that write v4_end_grace
 
@@ -112,6 +139,10 @@ private:
     void note_trips(std::uint64_t trips);
     void note_server(const shim::network_namespace&);
     void note_closed();
+    void judge();
+    void tell_hosts(const std::string& server, std::uint64_t at);
+    void send_hosts();
+    void ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, done);
     void refresh();
     std::uint32_t next_seq();
     void send(std::uint32_t seq, const std::vector<std::uint8_t>& message, request);
@@ -128,13 +159,18 @@ private:
     std::uint32_t seq_ = 0;
     std::uint32_t attach_seq_ = 0, gate_seq_ = 0, dump_seq_ = 0;
     bool attach_replied_ = false;
-    bool open_ = false; // as far as we know
+    bool open_ = false;     // as far as we know
+    bool offered_ = false;  // the protocol takes the gate for one: kernel_attached, not lost since
     std::map<std::uint32_t, request> under_way_;
     std::map<std::string, place> places_;
     std::map<std::uint64_t, std::uint64_t> stops_; // of each network namespace (cookie), as told last
     // Servers that may reclaim, or for which it was asked: an open file of the namespace each,
     // because the path may lead to another one later.
     std::map<std::string, int> reclaiming_;
+    // Hosts that the kernel is still to hear of: (server, host, epoch). A few at a time are out.
+    std::deque<std::tuple<std::string, std::string, std::uint64_t>> hosts_;
+    std::size_t hosts_out_ = 0;
+    std::map<std::uint32_t, int> exempt_; // pid: its pidfd, to tell the kernel again
     std::vector<shim::network_namespace> dump_;
     std::vector<std::uint8_t> buffer_;
     snapshot status_;

@@ -59,14 +59,26 @@ std::uint64_t from_column(std::int64_t v) {
 // so that START, renewal and purge of a server each are one statement over one range.
 constexpr const char* schema_sql = R"sql(
 CREATE TABLE schema_version (version INTEGER NOT NULL, since TEXT NOT NULL) STRICT;
-INSERT INTO schema_version VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
 CREATE TABLE servers (name TEXT NOT NULL PRIMARY KEY, need INTEGER NOT NULL,
-    needed INTEGER NOT NULL, start INTEGER NOT NULL, host INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    needed INTEGER NOT NULL, start INTEGER NOT NULL, host INTEGER NOT NULL,
+    lost INTEGER NOT NULL, settled INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER NOT NULL,
     princhash BLOB NOT NULL, PRIMARY KEY (server, client)) STRICT, WITHOUT ROWID;
 )sql";
+
+// From each version to the next; never changed once released: tests/unit/data/store has a database
+// of each. Version 1 knew of a START only whether it was over.
+constexpr const char* migrations_sql[] = {R"sql(
+ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE servers ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+UPDATE servers SET settled = start WHERE need = 0;
+INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+PRAGMA user_version = 2;
+)sql"};
+static_assert(std::size(migrations_sql) + 1 == sqlite_store::schema_version);
 
 // The scalar part of stored_meta, one row each. Adding a field here and a default in stored_meta
 // needs no new schema version: a row that is missing means the default, save for those of
@@ -259,7 +271,7 @@ public:
         , clear_(db, "DELETE FROM records")
         , put_meta_(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = "
                         "excluded.value")
-        , put_server_(db, "INSERT OR REPLACE INTO servers VALUES (?1, ?2, ?3, ?4, ?5)")
+        , put_server_(db, "INSERT OR REPLACE INTO servers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
         , remove_server_(db, "DELETE FROM servers WHERE name = ?1")
         , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
         , remove_node_(db, "DELETE FROM nodes WHERE id = ?1") {}
@@ -315,7 +327,10 @@ private:
             written.servers, o.meta.servers,
             [&](const std::string& name, const stored_server& s) {
                 put_server_.text(1, name).bind(2, s.need).bind(3, s.needed).bind(4, s.start.value);
-                put_server_.bind(5, s.host.value).run();
+                put_server_.bind(5, s.host.value)
+                    .bind(6, s.lost.value)
+                    .bind(7, s.settled.value)
+                    .run();
             },
             [&](const std::string& name) { remove_server_.text(1, name).run(); });
         difference(
@@ -833,16 +848,18 @@ result<stored_meta> load_meta(sqlite3* db, const std::string& path) {
         }
         meta.nodes[node_id{static_cast<std::uint32_t>(id)}] = s.column_bytes(1);
     }
-    for (statement s(db, "SELECT name, need, needed, start, host FROM servers"); s.step();) {
+    for (statement s(db, "SELECT name, need, needed, start, host, lost, settled FROM servers");
+         s.step();) {
         const std::string name = s.column_bytes(0);
         const std::int64_t host = s.column_int(4);
         if (name.empty() || name.size() > max_server_name || host < 0 || host > UINT32_MAX) {
             return damaged(path, "table servers has a row that graced cannot have written ('" + name +
                            "')");
         }
-        meta.servers[name] = {s.column_int(1) != 0, s.column_int(2) != 0,
-                                    start_count{s.column(3)},
-                                    node_id{static_cast<std::uint32_t>(host)}};
+        meta.servers[name] = {
+            s.column_int(1) != 0,     s.column_int(2) != 0,
+            start_count{s.column(3)}, start_count{s.column(5)},
+            start_count{s.column(6)}, node_id{static_cast<std::uint32_t>(host)}};
     }
     if (const std::string why = implausible(meta); !why.empty()) {
         return damaged(path, why);
@@ -873,9 +890,28 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
     return state;
 }
 
-void create_schema(sqlite3* db) {
-    exec(db, "BEGIN IMMEDIATE", "creating the tables");
+// All of it or nothing.
+template <typename F>
+void transaction(sqlite3* db, const char* what, F body) {
+    exec(db, "BEGIN IMMEDIATE", what);
     try {
+        body();
+        exec(db, "COMMIT", what);
+    } catch (...) {
+        sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
+        throw;
+    }
+}
+
+void migrate(sqlite3* db, std::int64_t from) {
+    transaction(db, "migrating the tables", [&] {
+        for (auto v = static_cast<std::size_t>(from); v < sqlite_store::schema_version; ++v)
+            exec(db, migrations_sql[v - 1], "migrating the tables");
+    });
+}
+
+void create_schema(sqlite3* db) {
+    transaction(db, "creating the tables", [&] {
         exec(db, schema_sql, "creating the tables");
         const stored_meta defaults;
         {
@@ -889,11 +925,7 @@ void create_schema(sqlite3* db) {
             "PRAGMA application_id = " + std::to_string(sqlite_store::application_id) +
             "; PRAGMA user_version = " + std::to_string(sqlite_store::schema_version);
         exec(db, header.c_str(), "marking the database");
-        exec(db, "COMMIT", "creating the tables");
-    } catch (...) {
-        sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
-        throw;
-    }
+    });
 }
 
 // The names of a new database have to survive a power cut too. SQLite syncs the directory for the
@@ -908,10 +940,6 @@ void sync_directory(const std::string& directory) {
 }
 
 // --- migrations ---
-
-// What makes version n + 1 of version n, from 1 on. Never changed once released: the fixtures in
-// tests/unit/data/store have a database of each version.
-constexpr const char* migrations[] = {nullptr};
 
 // A copy first: whoever has to go back to the older graced finds what that left.
 result<void> back_up(sqlite3* db, const std::string& copy) {
@@ -941,31 +969,18 @@ result<void> back_up(sqlite3* db, const std::string& copy) {
     return {};
 }
 
-result<void> migrate(sqlite3* db, const std::string& path, std::int64_t version,
-                     std::vector<std::string>& warnings) {
-    const std::string copy = path + ".schema-" + std::to_string(version);
+result<void> change_schema(sqlite3* db, const std::string& path, std::int64_t from,
+                           std::vector<std::string>& warnings) {
+    const std::string copy = path + ".schema-" + std::to_string(from);
     if (auto ok = back_up(db, copy); !ok) {
         return ok;
     }
-    const std::int64_t from = version;
-    exec(db, "BEGIN IMMEDIATE", "changing its tables");
-    try {
-        for (; version < sqlite_store::schema_version; ++version) {
-            exec(db, migrations[version - 1], "changing its tables");
-        }
-        exec(db,
-             ("INSERT INTO schema_version VALUES (" + std::to_string(version) +
-              ", strftime('%Y-%m-%dT%H:%M:%SZ', 'now')); PRAGMA user_version = " +
-              std::to_string(version) + "; COMMIT")
-                 .c_str(),
-             "changing its tables");
-    } catch (...) {
-        sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
-        throw;
-    }
-    warnings.push_back("the recovery database " + path + " was made by an older graced: changed from "
-                       "schema version " + std::to_string(from) + " to " + std::to_string(version) +
-                       "; what it was is kept as " + copy);
+    migrate(db, from);
+    warnings.push_back("the recovery database " + path +
+                       " was made by an older graced: changed from schema version " +
+                       std::to_string(from) + " to " +
+                       std::to_string(sqlite_store::schema_version) + "; what it was is kept as " +
+                       copy);
     return {};
 }
 
@@ -1116,7 +1131,7 @@ result<connection> connect(const store_options& options, std::vector<std::string
         if (!c.trouble.empty()) {
             return fail(c.trouble, EIO);
         }
-        if (auto ok = migrate(raw, path, version, warnings); !ok) {
+        if (auto ok = change_schema(raw, path, version, warnings); !ok) {
             return tl::unexpected(ok.error());
         }
     }

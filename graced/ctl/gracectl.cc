@@ -65,6 +65,10 @@ std::optional<json> session::ask(const json& request, wait_limit limit) {
         around.ask(daemon_name(), request, timeout, [this](const std::string& line) {
             around.err << line << std::endl; // at once: somebody watches it
         });
+    return heard(answer);
+}
+
+std::optional<json> session::heard(const result<json>& answer) {
     if (!answer) {
         const word_for_error as = classify(answer.error());
         failed(as.exit, as.word, answer.error().message);
@@ -115,7 +119,9 @@ int run(int argc, const char* const* argv, surroundings& around) {
     app.fallthrough(); // before the verbs are added: they inherit it
     add_view_verbs(app, s);
     add_grace_verbs(app, s);
+    add_gate_verbs(app, s);
     add_record_verbs(app, s);
+    add_import_verbs(app, s);
     add_config_verbs(app, s);
     add_server_verbs(app, s);
     for (CLI::App* verb : app.get_subcommands(nullptr)) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graced/ctl/exit_codes.hh"
+#include "graced/node_view.hh"
 #include "graced/result.hh"
 
 #include <chrono>
@@ -31,6 +32,10 @@ struct surroundings {
     std::function<result<json>(const std::string& ipc_name, const json& request,
                                std::optional<std::chrono::milliseconds> timeout, const progress&)>
         ask;
+    // Without a daemon. Empty: there is no such thing.
+    std::function<result<void>(bool on)> bypass_here = {};
+    std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere = {};
+    std::function<std::vector<gfs2_mount>()> gfs2_mounts = {};
 };
 
 class session {
@@ -48,6 +53,8 @@ public:
     // The daemon's answer. None if it did not come, or said "ok": false: then the reason was
     // printed and `code` is set.
     std::optional<json> ask(const json& request, wait_limit limit);
+    // The same of an answer that came already.
+    std::optional<json> heard(const result<json>& answer);
     // ask(), then prints the answer as JSON or as `render` shows it.
     void show(const json& request, wait_limit limit,
               const std::function<std::string(const json&)>& render);
@@ -58,9 +65,15 @@ public:
 // Each group adds its verbs; their callbacks run while the command line is parsed.
 void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients version
 void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
+void add_gate_verbs(CLI::App&, session&);   // bypass exempt
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&); // record replay
+void add_import_verbs(CLI::App&, session&); // import export
 void add_config_verbs(CLI::App&, session&); // config check|show|server
+
+// The clients on record, of one server or of all: the daemon answers in pages, this puts them
+// together. None as session::ask().
+std::optional<json> all_clients(session&, const std::string& server);
 
 // gracectl, all of it. The exit code.
 int run(int argc, const char* const* argv, surroundings&);

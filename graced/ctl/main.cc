@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // gracectl with the real world around it.
 #include "graced/adapters/control_client.hh"
+#include "graced/adapters/shim_netlink.hh"
 #include "graced/ctl/gracectl.hh"
 
 #include <chrono>
@@ -25,7 +26,10 @@ int main(int argc, char** argv) {
                                     return tl::unexpected(client.error());
                                 }
                                 return client->request(request, timeout, on_progress);
-                            }};
+                            },
+                            shim_netlink::bypass_directly,
+                            graced_elsewhere,
+                            [] { return gfs2_mounts(); }};
     try {
         return ctl::run(argc, argv, world);
     } catch (const std::exception& e) {

@@ -322,7 +322,8 @@ std::string render_status(const json& status, double now) {
                                 (synced == false ? ", this node is NOT IN SYNC" : ""));
 
     const json& kernel = at(status, "kernel");
-    std::string gate = text(status, "gate") + ", kernel " + text(kernel, "backend");
+    std::string gate = yes(kernel, "bypass") ? "BYPASSED" : text(status, "gate");
+    gate += ", kernel " + text(kernel, "backend");
     gate += yes(kernel, "attached") ? " attached" : " NOT ATTACHED";
     if (const std::string trips = number(kernel, "trips", "0"); trips != "0") {
         gate += ", " + trips + (trips == "1" ? " trip" : " trips");
@@ -330,7 +331,18 @@ std::string render_status(const json& status, double now) {
     if (const std::string waiters = number(kernel, "waiters", "0"); waiters != "0") {
         gate += ", " + waiters + (waiters == "1" ? " waiter" : " waiters");
     }
+    if (const std::string exempts = number(kernel, "exempts", "0"); exempts != "0") {
+        gate += ", " + exempts + (exempts == "1" ? " process" : " processes") + " exempt";
+    }
     out += field("gate", gate);
+    for (const json& m : at(status, "filesystems")) {
+        const std::string how = text(m, "gate");
+        out += field("", text(m, "path") + ": " +
+                             (how == "private"   ? "PRIVATE locks (localflocks), not protected"
+                              : how == "ungated" ? "UNGATED by gfs2_gate's parameter"
+                              : how == "open"    ? "OPEN, gfs2_gate is not loaded"
+                                                 : how));
+    }
     if (const std::string error = text(kernel, "error", ""); !error.empty()) {
         out += field("", "kernel error: " + error);
     }
@@ -357,10 +369,25 @@ std::string render_clients(const json& answer) {
     if (!clients.is_array() || clients.empty()) {
         return "No clients on record.\n";
     }
-    table t({"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL", "CLIENT"});
+    // Only the node that hosts a server can ask its nfsd.
+    const bool known = std::any_of(clients.begin(), clients.end(),
+                                   [](const json& c) { return at(c, "address").is_string(); });
+    std::vector<std::string> head = {"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL"};
+    if (known) {
+        head.insert(head.end(), {"PROTOCOL", "STATUS", "ADDRESS"});
+    }
+    head.push_back("CLIENT");
+    table t(head);
     for (const json& c : clients) {
-        t.add({text(c, "server"), number(c, "epoch"), yes(c, "reclaimed") ? "yes" : "-",
-               yes(c, "principal") ? "yes" : "-", text(c, "name", text(c, "name_hex"))});
+        std::vector<std::string> row = {text(c, "server"), number(c, "epoch"),
+                                        yes(c, "reclaimed") ? "yes" : "-",
+                                        yes(c, "principal") ? "yes" : "-"};
+        if (known) {
+            row.insert(row.end(),
+                       {text(c, "protocol", "-"), text(c, "status", "-"), text(c, "address", "-")});
+        }
+        row.push_back(text(c, "name", text(c, "name_hex")));
+        t.add(row);
     }
     std::string out = t.str();
     if (yes(answer, "more")) {

@@ -74,6 +74,17 @@ void add_server_verbs(CLI::App& app, session& s) {
         ": all nodes enforce, stop nfsd.", 0, false);
     add(app, s, "server-released", "its nfsd has stopped: another node may host it",
         ": another node may host it.", 30, false);
+    // What statd has on record; its clients reclaim over NLM, without upcalls.
+    auto hosts = std::make_shared<std::vector<std::string>>();
+    auto server = std::make_shared<std::string>();
+    CLI::App* sub = app.add_subcommand("server-hosts", "the NFSv3 clients that may reclaim its locks")
+                        ->group("");
+    sub->add_option("server", *server, "the server's name")->required();
+    sub->add_option("host", *hosts, "name or address, as lockd knows the client");
+    sub->callback([&s, server, hosts] {
+        s.show({{"verb", "server-hosts"}, {"server", *server}, {"hosts", *hosts}}, 30,
+               [&](const json& r) { return render_done(r, *server + ": on record."); });
+    });
 }
 
 } // namespace grace::ctl

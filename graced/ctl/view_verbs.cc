@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Verbs that only look: status, dump, servers, nodes, clients, version.
 #include "graced/ctl/gracectl.hh"
+#include "graced/ctl/nfsd_clients.hh"
 #include "graced/ctl/render.hh"
+#include "graced/hex.hh"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <ostream>
 
@@ -32,6 +36,112 @@ void show_part(session& s, std::initializer_list<const char*> keys,
     s.print(part, render);
 }
 
+struct client_options {
+    std::string server, sort;
+    bool not_reclaimed = false;
+};
+
+// What the nfsd of this node knows of them: it alone has address and minor version.
+void ask_nfsd(json& all) {
+    const json where = all.value("nfsd_fs", json::object());
+    std::map<std::string, std::map<std::string, nfsd_client>> known;
+    if (where.is_object()) {
+        for (const auto& [server, path] : where.items()) {
+            if (path.is_string()) {
+                known[server] = read_nfsd_clients(path.get<std::string>());
+            }
+        }
+    }
+    for (json& c : all["clients"]) {
+        if (!c.is_object()) {
+            continue;
+        }
+        c["protocol"] = "NFSv4";
+        c["address"] = c["minor_version"] = c["status"] = c["last_renew"] = nullptr;
+        const auto server = known.find(c.value("server", ""));
+        const auto name = from_hex(c.value("name_hex", ""));
+        if (server == known.end() || !name) {
+            continue;
+        }
+        const auto found = server->second.find(*name);
+        if (found == server->second.end()) {
+            continue;
+        }
+        const nfsd_client& n = found->second;
+        c["address"] = n.address;
+        c["status"] = n.status;
+        if (n.minor_version) {
+            c["minor_version"] = *n.minor_version;
+            c["protocol"] = "NFSv4." + std::to_string(*n.minor_version);
+        }
+        if (n.last_renew) {
+            c["last_renew"] = *n.last_renew;
+        }
+    }
+    all.erase("nfsd_fs");
+}
+
+void show_clients(session& s, const client_options& o) {
+    auto all = all_clients(s, o.server);
+    if (!all) {
+        return;
+    }
+    ask_nfsd(*all);
+    json& clients = (*all)["clients"];
+    if (o.not_reclaimed) {
+        json left = json::array();
+        for (json& c : clients) {
+            if (c.is_object() && !c.value("reclaimed", true)) {
+                left.push_back(std::move(c));
+            }
+        }
+        clients = std::move(left);
+    }
+    if (!o.sort.empty()) {
+        // Stable: what is equal stays in the order of server and name.
+        const char* key = o.sort.c_str();
+        std::stable_sort(clients.begin(), clients.end(), [&](const json& a, const json& b) {
+            if (!a.is_object() || !b.is_object()) {
+                return a.is_object() > b.is_object();
+            }
+            const json x = a.value(key, json()), y = b.value(key, json());
+            if (o.sort == "epoch") {
+                return y < x;
+            }
+            if (x.is_null() != y.is_null()) {
+                return y.is_null(); // who is not known comes last
+            }
+            return x < y;
+        });
+    }
+    s.print(*all, render_clients);
+}
+
+// Asked for here, not by the daemon: see node_view.hh.
+void add_filesystems(session& s, json& status) {
+    if (!s.around.gfs2_mounts)
+        return;
+    json all = json::array();
+    for (const gfs2_mount& m : s.around.gfs2_mounts())
+        all.push_back({{"path", m.path}, {"device", m.device}, {"uuid", m.uuid}, {"gate", m.gate}});
+    status["filesystems"] = std::move(all);
+}
+
+void show_version(session& s) {
+    // The daemon's version is a bonus: no daemon is no error here.
+    const auto answer = s.around.ask(s.daemon_name(), ask_status, std::chrono::seconds(3), {});
+    json versions = {{"ok", true}, {"gracectl", GRACED_VERSION}, {"graced", nullptr}};
+    if (answer && answer->is_object() && answer->contains("version")) {
+        versions["graced"] = (*answer)["version"];
+    }
+    s.print(versions, [](const json& v) {
+        return "gracectl " + v["gracectl"].get<std::string>() + "\ngraced " +
+               (v["graced"].is_string() ? v["graced"].get<std::string>() : "(not running)") + "\n";
+    });
+}
+
+} // namespace
+
 // The daemon answers in pages: a page ends with "more": true, the next is asked for by its last
 // client. One answer that holds a million clients would stop the daemon's loop for as long as it
 // takes to write it.
@@ -53,6 +163,9 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         for (const json& c : *clients) {
             all["clients"].push_back(c);
         }
+        if (page->contains("nfsd_fs")) {
+            all["nfsd_fs"] = (*page)["nfsd_fs"];
+        }
         const auto more = page->find("more");
         if (more == page->end() || *more != true || clients->empty()) {
             return all;
@@ -70,26 +183,13 @@ std::optional<json> all_clients(session& s, const std::string& server) {
     }
 }
 
-void show_version(session& s) {
-    // The daemon's version is a bonus: no daemon is no error here.
-    const auto answer = s.around.ask(s.daemon_name(), ask_status, std::chrono::seconds(3), {});
-    json versions = {{"ok", true}, {"gracectl", GRACED_VERSION}, {"graced", nullptr}};
-    if (answer && answer->is_object() && answer->contains("version")) {
-        versions["graced"] = (*answer)["version"];
-    }
-    s.print(versions, [](const json& v) {
-        return "gracectl " + v["gracectl"].get<std::string>() + "\ngraced " +
-               (v["graced"].is_string() ? v["graced"].get<std::string>() : "(not running)") + "\n";
-    });
-}
-
-} // namespace
-
 void add_view_verbs(CLI::App& app, session& s) {
     app.add_subcommand("status", "phase, epochs, gate, nodes and servers of the cluster")
         ->callback([&s] {
-            s.show(ask_status, look_limit,
-                   [&s](const json& a) { return render_status(a, s.around.now()); });
+            if (auto status = s.ask(ask_status, look_limit)) {
+                add_filesystems(s, *status);
+                s.print(*status, [&s](const json& a) { return render_status(a, s.around.now()); });
+            }
         });
     app.add_subcommand("dump", "epochs and flags, in the format of rados_grace")->callback([&s] {
         show_part(s, {"current", "recovery", "servers", "nodes"}, render_dump);
@@ -103,13 +203,15 @@ void add_view_verbs(CLI::App& app, session& s) {
         ->callback([&s] { show_part(s, {"nodes"}, render_nodes); });
 
     auto* clients = app.add_subcommand("clients", "the clients on record");
-    auto server = std::make_shared<std::string>();
-    clients->add_option("--server", *server, "only of this server");
-    clients->callback([&s, server] {
-        if (const auto all = all_clients(s, *server)) {
-            s.print(*all, render_clients);
-        }
-    });
+    auto o = std::make_shared<client_options>();
+    clients->add_option("--server", o->server, "only of this server");
+    clients->add_flag("--not-reclaimed", o->not_reclaimed, "only who may still reclaim");
+    clients
+        ->add_option("--sort", o->sort,
+                     "by name, epoch (the one recorded last first), reclaimed (who has not first), "
+                     "address; default: by server and name")
+        ->check(CLI::IsMember({"name", "epoch", "reclaimed", "address"}));
+    clients->callback([&s, o] { show_clients(s, *o); });
 
     app.add_subcommand("version", "versions of gracectl and of the running daemon")->callback([&s] {
         show_version(s);

@@ -12,31 +12,60 @@ bool has_records(const server_state& v) {
     return !v.records.empty();
 }
 
-// One START: opens an epoch out of normal, and after a PURGE; joins the grace otherwise.
+// Opens an epoch out of normal, and after a PURGE; what starts otherwise joins the grace.
 // ◆ After PURGE: what was purged stays purged, so what starts now needs an epoch of its own.
-void start_server(state& s, const std::string& name, store_batch& ops) {
-    if (!in_grace(s) || s.lifting) {
-        s.recovery = s.current;
-        s.current = next(s.current);
-        s.epoch_at = s.applied;
-        s.lifting = false;
-        s.purge_at = {};
-        s.last_done = {};
-        for (auto& [other, v] : s.servers)
-            v.needed = false;
-    }
+void open_epoch(state& s) {
+    if (in_grace(s) && !s.lifting)
+        return;
+    s.recovery = s.current;
+    s.current = next(s.current);
+    s.epoch_at = s.applied;
+    s.lifting = false;
+    s.purge_at = {};
+    s.last_done = {};
+    for (auto& [name, v] : s.servers)
+        v.needed = false;
+}
+
+void number(state& s, server_state& v) {
+    v.start = s.starts = start_count{s.starts.value + 1};
+}
+
+enum class locks : std::uint8_t { may_be_held, gone };
+
+// One START. Clients that reclaimed at an earlier START of this same grace have to do it again.
+void start_server(state& s, const std::string& name, locks l, store_batch& ops) {
+    open_epoch(s);
     server_state& v = s.servers[name];
-    s.starts = start_count{s.starts.value + 1};
-    v.start = s.starts;
+    number(s, v);
     v.need = v.needed = true;
-    // Clients that reclaimed at an earlier START of this same grace have to do it again.
+    if (l == locks::gone)
+        v.lost = v.start;
     for (auto& [client, rec] : v.records)
         rec.at = std::min(rec.at, s.recovery);
     ops.push_back(store_op::lower{name, s.recovery});
 }
 
-// The death of a node: its servers have no host, and those with clients NEED. Nothing to recover,
-// no grace.
+void settle(server_state& v) {
+    v.need = false;
+    v.settled = v.start;
+}
+
+// Its nfsd is no more. Whoever had a lock may reclaim it where the server comes up next (S8).
+// Nothing to recover, no grace.
+void lose_host(state& s, const std::string& name, store_batch& ops) {
+    server_state& v = s.servers[name];
+    v.host = {};
+    if (has_records(v))
+        return start_server(s, name, locks::gone, ops);
+    if (!v.need)
+        return;
+    settle(v);
+    if (!any_need(s))
+        s.last_done = {};
+}
+
+// The death of a node: its servers have no host, and those with clients NEED.
 void bury(state& s, node_id id, store_batch& ops) {
     node_state& n = s.nodes[id];
     n.member = n.synced = n.attached = false;
@@ -45,13 +74,16 @@ void bury(state& s, node_id id, store_batch& ops) {
     n.enforcing = {};
     n.durable = {};
     n.hello = 0;
-    for (auto& [name, v] : s.servers) {
-        if (v.host != id)
-            continue;
-        v.host = {};
-        if (has_records(v) || v.need)
-            start_server(s, name, ops);
-    }
+    for (auto& [name, v] : s.servers)
+        if (v.host == id)
+            lose_host(s, name, ops);
+}
+
+// ◆ Bad scenario: a node said ENFORCING, then a hook is lost or an operator opens its gate; it would
+// still count as E, alone and, with its gate attached once, after its daemon's death.
+void no_longer_enforces(node_state& n) {
+    n.attached = false;
+    n.enforcing = {};
 }
 
 struct applier {
@@ -72,8 +104,15 @@ struct applier {
             return ignore("HELLO from outside the membership");
         count();
         node_state& n = from();
+        // Bad scenario: its daemon dies, then the node reboots before anybody has missed it. No
+        // group's news tells that; DLM has dropped its locks.
+        if (n.boot != 0 && n.boot != m.boot && !n.down) {
+            bury(s, sender, out.ops);
+            n.member = true;
+        }
         n.name = m.name;
         n.life = env.life;
+        n.boot = m.boot;
         n.hello = m.number;
         n.synced = false;
         n.down = false;
@@ -102,25 +141,59 @@ struct applier {
 
     void operator()(const msg::start& m) {
         auto it = s.servers.find(m.server);
-        if (m.take) {
+        if (m.why == msg::start_reason::takes) {
             if (it == s.servers.end() && s.servers.size() >= max_servers)
                 return ignore("too many servers");
             // ◆ One server, one host: until RELEASED, its old host's kernel may still reclaim.
             if (it != s.servers.end() && it->second.host && it->second.host != sender)
                 return ignore("hosted by another node that has not released it");
             count();
-            server_state& v = s.servers[m.server];
-            v.host = sender;
-            if (has_records(v) || v.need)
-                start_server(s, m.server, out.ops);
-            return;
+            return take(s.servers[m.server], m.server);
         }
         if (it == s.servers.end())
             return ignore("no such server");
-        if (!has_records(it->second))
+        server_state& v = it->second;
+        switch (m.why) {
+        case msg::start_reason::stops:
+            if (v.host != sender)
+                return ignore("only its host stops it");
+            count();
+            // Also without records: a client that comes before its nfsd has ended must not lose
+            // its lock to another. In the midst of reclaim only the number counts, which makes a
+            // DONE void that is on its way: if the stop is given up, who has reclaimed has it.
+            if (v.need)
+                number(s, v);
+            else
+                start_server(s, m.server, locks::may_be_held, out.ops);
+            return;
+        case msg::start_reason::asked:
+            // Bad scenario: its nfsd runs and half of its clients have reclaimed, and now they
+            // would have to do it again, which they do not know.
+            if (v.need)
+                return ignore("NEEDs already");
+            break;
+        case msg::start_reason::dropped:
+        case msg::start_reason::takes:
+            break;
+        }
+        if (!has_records(v))
             return ignore("nothing to recover");
         count();
-        start_server(s, m.server, out.ops);
+        start_server(s, m.server,
+                     m.why == msg::start_reason::dropped ? locks::gone : locks::may_be_held,
+                     out.ops);
+    }
+
+    void take(server_state& v, const std::string& name) {
+        if (v.host == sender && v.need)
+            return; // it hosts it already, its nfsd may be in the midst of reclaim
+        const locks l = v.host == sender ? locks::may_be_held : locks::gone;
+        v.host = sender;
+        if (has_records(v) || v.need)
+            return start_server(s, name, l, out.ops);
+        number(s, v);
+        v.lost = v.start;
+        settle(v);
     }
 
     void operator()(const msg::released& m) {
@@ -128,10 +201,7 @@ struct applier {
         if (it == s.servers.end() || it->second.host != sender)
             return ignore("not its host");
         count();
-        it->second.host = {};
-        // Its locks are gone: whoever had one may reclaim it where it comes up next (S8).
-        if (has_records(it->second) && !it->second.need)
-            start_server(s, m.server, out.ops);
+        lose_host(s, m.server, out.ops);
     }
 
     void operator()(const msg::node_down& m) {
@@ -148,6 +218,22 @@ struct applier {
     void operator()(const msg::attached&) {
         count();
         from().attached = true;
+    }
+
+    void operator()(const msg::detached&) {
+        count();
+        no_longer_enforces(from());
+    }
+
+    void operator()(const msg::bypass& m) {
+        if (m.node && !s.nodes.contains(m.node))
+            return ignore("no such node");
+        count();
+        if (!m.on)
+            return; // its gate says ATTACHED when it is
+        for (auto& [id, n] : s.nodes)
+            if (!m.node || m.node == id)
+                no_longer_enforces(n);
     }
 
     void operator()(const msg::enforcing& m) {
@@ -170,7 +256,7 @@ struct applier {
         if (v.host && v.host != sender)
             return ignore("only its host may say so");
         count();
-        v.need = false;
+        settle(v);
         if (m.how == msg::outcome::intact) {
             v.needed = false;
             for (auto& [client, rec] : v.records)
@@ -296,42 +382,67 @@ applied found(state& s, const founding& f) {
     applied out;
     out.counted = true;
     s.applied = position{s.applied.value + 1};
-    std::uint64_t number = 0;
+    std::uint64_t quorate_view = 0;
     std::map<node_id, node_state> nodes;
     for (const auto& [id, n] : s.nodes)
         nodes[id].name = n.name;
     for (const auto& [id, said] : f.hellos) {
         const auto& [life, hello] = said;
-        number = std::max(number, hello.quorate_view);
+        quorate_view = std::max(quorate_view, hello.quorate_view);
         node_state& n = nodes[id];
         n.name = hello.name;
         n.member = n.synced = true;
         n.attached = hello.attached;
         n.life = life;
+        n.boot = hello.boot;
         n.hello = hello.number;
         n.permit_ttl = hello.permit_ttl;
+        s.starts = std::max(s.starts, hello.starts);
     }
     s.nodes = std::move(nodes);
-    s.view = {f.founder_life, number + 1};
+    s.view = {f.founder_life, quorate_view + 1};
 
-    // A server whose nfsd never stopped keeps its host, which will answer DONE(intact). A host
-    // that is not here may still run it without a daemon: its death will come as NODEDOWN.
+    // A server whose nfsd never stopped keeps its host. A host that is not here may still run it
+    // without a daemon: its death will come as NODEDOWN.
+    std::map<std::string, standing> found;
     for (auto& [name, v] : s.servers) {
-        v.need = v.needed = false;
         if (f.hellos.contains(v.host))
             v.host = {};
-        for (const auto& [id, said] : f.hellos)
-            if (!v.host && said.second.running.contains(name))
-                v.host = id;
+        if (v.host) // nobody knows how far it has come
+            found[name] = v.need ? standing::reclaiming : standing::intact;
+        for (const auto& [id, said] : f.hellos) {
+            auto runs = said.second.running.find(name);
+            if (v.host || runs == said.second.running.end())
+                continue;
+            v.host = id;
+            found[name] = standing_of(v, runs->second);
+        }
     }
+    const epoch before = s.recovery;
     s.recovery = {};
     s.lifting = false;
     s.purge_at = s.epoch_at = {};
     s.last_done = {};
+    for (auto& [name, v] : s.servers) {
+        const bool needed = v.need;
+        if (!has_records(v)) {
+            settle(v);
+            v.needed = false;
+        } else if (needed && found[name] == standing::reclaiming) {
+            // Bad scenario: half of its clients had reclaimed when the group lost its state. Those
+            // do not know and will not do it again; the others still may.
+            open_epoch(s);
+            number(s, v);
+            v.needed = true;
+            for (auto& [client, rec] : v.records)
+                rec.at = rec.at > before ? s.current : std::min(rec.at, s.recovery);
+        } else {
+            start_server(s, name,
+                         found[name] == standing::intact ? locks::may_be_held : locks::gone,
+                         out.ops);
+        }
+    }
     store_op::replace_all all;
-    for (const auto& [name, v] : s.servers)
-        if (has_records(v))
-            start_server(s, name, out.ops);
     for (const auto& [name, v] : s.servers)
         all.records[name] = v.records;
     out.ops = {std::move(all)};

@@ -22,19 +22,19 @@ inline constexpr int members<record> = 2;
 template <>
 inline constexpr int members<view_id> = 2;
 template <>
-inline constexpr int members<node_state> = 11;
+inline constexpr int members<node_state> = 12;
 template <>
-inline constexpr int members<server_state> = 5;
+inline constexpr int members<server_state> = 7;
 template <>
 inline constexpr int members<state> = 13;
 template <>
-inline constexpr int members<stored_server> = 4;
+inline constexpr int members<stored_server> = 6;
 template <>
 inline constexpr int members<stored_meta> = 9;
 template <>
-inline constexpr int members<parameters> = 12;
+inline constexpr int members<parameters> = 13;
 template <>
-inline constexpr int members<gate_local> = 9;
+inline constexpr int members<gate_local> = 10;
 template <>
 inline constexpr int members<instance> = 14;
 template <>
@@ -42,7 +42,7 @@ inline constexpr int members<lock_local> = 9;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>
-inline constexpr int members<msg::hello> = 9;
+inline constexpr int members<msg::hello> = 11;
 template <>
 inline constexpr int members<tracker_port::known_client> = 2;
 
@@ -70,11 +70,11 @@ inline constexpr int members<input::confchg> = 3;
 template <>
 inline constexpr int members<input::ring> = 1;
 template <>
-inline constexpr int members<input::quorum> = 4;
+inline constexpr int members<input::quorum> = 5;
 template <>
 inline constexpr int members<input::dlm_members> = 2;
 template <>
-inline constexpr int members<input::locks_known> = 2;
+inline constexpr int members<input::locks_known> = 4;
 template <>
 inline constexpr int members<input::lock_granted> = 5;
 template <>
@@ -112,7 +112,9 @@ inline constexpr int members<input::grace_start> = 2;
 template <>
 inline constexpr int members<input::grace_done> = 2;
 template <>
-inline constexpr int members<input::instance_known> = 3;
+inline constexpr int members<input::instance_known> = 5;
+template <>
+inline constexpr int members<input::nfsd_ended> = 1;
 template <>
 inline constexpr int members<input::instance_gone> = 1;
 template <>
@@ -127,6 +129,8 @@ template <>
 inline constexpr int members<input::lift> = 2;
 template <>
 inline constexpr int members<input::fence_news> = 2;
+template <>
+inline constexpr int members<input::bypass> = 3;
 template <>
 inline constexpr int members<input::wait> = 2;
 template <>
@@ -158,6 +162,8 @@ template <>
 inline constexpr int members<effect::open_gate> = 3;
 template <>
 inline constexpr int members<effect::end_nfsd_grace> = 1;
+template <>
+inline constexpr int members<effect::set_bypass> = 1;
 template <>
 inline constexpr int members<effect::answer_upcall> = 2;
 template <>
@@ -199,18 +205,18 @@ struct archive {
                    hellos, buffering, buffer, buffered_bytes, assembly, assembled_parts,
                    assembling_from, said, commits, committing, durable_here, view_commit, committed,
                    store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
-                   barrier_trips, barrier_round, daemonless_since, orphan_since, fence_asked,
-                   records, batch, grace_starts, requests, phase, phase_since, now, deadline, out] =
-                v;
+                   barrier_trips, barrier_round, returned, daemonless_since, holds_up_since,
+                   orphan_since, fence_asked, records, batch, grace_starts, requests, phase,
+                   phase_since, now, deadline, out] = v;
             (void)out; // taken before each step
-            return std::tie(params, state, synced, has_database, stored_quorate_view, in_group,
-                            members_, ring, loss_unjudged, ring_pending, quorum, hello_number,
-                            hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
-                            assembly, assembled_parts, assembling_from, said, commits, committing,
-                            durable_here, view_commit, committed, store_failed, gate, lock,
-                            instances, permit, permit_sent, dlm_lost, barrier, barrier_trips,
-                            barrier_round, daemonless_since, orphan_since, fence_asked, records,
-                            batch, grace_starts, requests, phase, phase_since, now, deadline);
+            return std::tie(
+                params, state, synced, has_database, stored_quorate_view, in_group, members_, ring,
+                loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
+                buffering, buffer, buffered_bytes, assembly, assembled_parts, assembling_from, said,
+                commits, committing, durable_here, view_commit, committed, store_failed, gate, lock,
+                instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,
+                returned, daemonless_since, holds_up_since, orphan_since, fence_asked, records,
+                batch, grace_starts, requests, phase, phase_since, now, deadline);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
@@ -218,8 +224,8 @@ struct archive {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
         } else if constexpr (std::is_same_v<U, fsm::held_grace_start>) {
-            auto& [a, b, c] = v;
-            return std::tie(a, b, c);
+            auto& [a, b, c, d] = v;
+            return std::tie(a, b, c, d);
         } else {
             constexpr int n = members<U>;
             static_assert(n >= 0 && n <= 14, "a struct that archive.hh does not know");
@@ -241,9 +247,18 @@ struct archive {
             } else if constexpr (n == 5) {
                 auto& [a, b, c, d, e] = v;
                 return std::tie(a, b, c, d, e);
+            } else if constexpr (n == 6) {
+                auto& [a, b, c, d, e, f] = v;
+                return std::tie(a, b, c, d, e, f);
+            } else if constexpr (n == 7) {
+                auto& [a, b, c, d, e, f, g] = v;
+                return std::tie(a, b, c, d, e, f, g);
             } else if constexpr (n == 9) {
                 auto& [a, b, c, d, e, f, g, h, i] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i);
+            } else if constexpr (n == 10) {
+                auto& [a, b, c, d, e, f, g, h, i, j] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j);
             } else if constexpr (n == 11) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k);

@@ -123,14 +123,17 @@ struct input_describer {
         return std::string(i.quorate ? "quorate" : "not quorate") + " on ring " +
                number(i.ring_seq) + ": nodes " +
                list(i.votes, [](const auto& v) { return number(v.first.value); }) + "; " +
-               number(i.expected) + " votes expected";
+               number(i.expected) + " votes expected" +
+               (i.left.empty() ? "" : "; left: " + nodes(i.left));
     }
     std::string operator()(const input::dlm_members& i) const {
         return i.known ? "members of the DLM: " + nodes(i.members)
                        : std::string("members of the DLM: it has no group");
     }
     std::string operator()(const input::locks_known& i) const {
-        return "locks known: grace " + mode(i.grace) + ", alive " + (i.alive ? "held" : "not held");
+        return "locks known: grace " + mode(i.grace) + ", alive " +
+               (i.alive ? "held" : "not held") +
+               (i.requested ? "; outstanding: grace " + mode(*i.requested) : "");
     }
     std::string operator()(const input::lock_granted& i) const {
         std::string s = "granted: " + resource(i.resource, i.node) + " " + mode(i.mode);
@@ -184,7 +187,11 @@ struct input_describer {
     std::string operator()(const input::instance_known& i) const {
         return "instance " + i.server +
                (i.running ? " runs, answered START " + number(i.answered.value)
-                          : " is about to start");
+                          : " is about to start") +
+               (i.stopping ? ", is to stop" : "");
+    }
+    std::string operator()(const input::nfsd_ended& i) const {
+        return "nfsd of " + i.server + " ended";
     }
     std::string operator()(const input::instance_gone& i) const {
         return "instance " + i.server + " is gone";
@@ -198,6 +205,9 @@ struct input_describer {
     std::string operator()(const input::lift& i) const { return asked("lift", i.server, i.id); }
     std::string operator()(const input::fence_news& i) const {
         return asked("fence news about", node(i.node), i.id);
+    }
+    std::string operator()(const input::bypass& i) const {
+        return asked(i.on ? "bypass on," : "bypass off,", i.node ? node(i.node) : "", i.id);
     }
     std::string operator()(const input::wait& i) const {
         return asked("wait for", to_string(i.until), i.id);
@@ -271,6 +281,9 @@ struct effect_describer {
     }
     std::string operator()(const effect::end_nfsd_grace& e) const {
         return "end nfsd's grace of " + e.server;
+    }
+    std::string operator()(const effect::set_bypass& e) const {
+        return std::string("bypass ") + (e.on ? "on" : "off");
     }
     std::string operator()(const effect::answer_upcall& e) const {
         return "answer upcall " + number(e.id.value) + ": " + to_string(e.status);

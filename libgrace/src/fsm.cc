@@ -148,7 +148,7 @@ phase fsm::current_phase() const {
 // for, but NODEDOWN is still on its way; a gate that opens now grants what its clients are about to
 // reclaim.
 bool fsm::death_untold() const {
-    return std::ranges::any_of(state_.nodes, [&](const auto& e) {
+    return !returned_.empty() || std::ranges::any_of(state_.nodes, [&](const auto& e) {
         return !e.second.member && !e.second.down && !live(e.first);
     });
 }
@@ -159,10 +159,10 @@ bool fsm::may_open() const {
            permit_.until() > now_ && gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
 }
 
-// Its nfsd has not stopped since before the START: it has lost nothing, nobody will reclaim, and
-// its records must not be purged for that.
+// Its nfsd has not stopped since before the START, and was not in the midst of reclaim: it has lost
+// nothing, nobody will reclaim, and its records must not be purged for that.
 bool fsm::intact(const server_state& v, const instance& i) const {
-    return i.running && !i.stopping && i.answered != v.start;
+    return i.running && !i.stopping && standing_of(v, i.answered) == standing::intact;
 }
 
 bool fsm::may_reclaim(const std::string& name, const instance& i) const {
@@ -228,15 +228,24 @@ void fsm::decide_membership() {
                 wake_at(closed);
         }
     }
-    if ((gate_.attached || !params_.kernel_expected) && !state_.nodes[params_.self].attached &&
-        once(said::attached, 0))
+    const bool counted = state_.nodes[params_.self].attached;
+    if ((gate_.attached || !params_.kernel_expected) && !counted &&
+        once(said::attached, gate_.changes))
         send(msg::attached{});
+    // Not before the kernel has spoken: a daemon that returns adopts what its gate was counted as.
+    if (!gate_.attached && gate_.changes != 0 && counted && once(said::detached, gate_.changes))
+        send(msg::detached{});
 
     // ◆ A node may die after its daemon, and is then no member of the group any more.
+    std::erase_if(returned_, [&](const auto& e) {
+        auto n = state_.nodes.find(e.first);
+        return n == state_.nodes.end() || n->second.down || n->second.deaths != e.second;
+    });
     if (lowest_synced(state_) != params_.self)
         return;
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && !live(id) && once(said::node_down, id.value, n.deaths))
+        if (!n.member && !n.down && (!live(id) || returned_.contains(id)) &&
+            once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }
 
@@ -245,15 +254,20 @@ void fsm::decide_membership() {
 void fsm::decide_dropped() {
     if (!acting())
         return;
+    // An nfsd that asks for its clients has just started: what it had before is gone.
+    for (const held_grace_start& g : grace_starts_)
+        if (auto v = state_.servers.find(g.server);
+            v != state_.servers.end() && v->second.host == params_.self && !v->second.need)
+            instances_[g.server].dropped = true;
     for (auto& [name, i] : instances_) {
         if (!i.dropped)
             continue;
         auto v = state_.servers.find(name);
         if (v == state_.servers.end() || v->second.host != params_.self ||
-            v->second.start != i.dropped_at || v->second.records.empty())
+            v->second.records.empty())
             i.dropped = false;
         else if (once(said::start, name, v->second.start.value))
-            send(msg::start{name, false});
+            send(msg::start{name, msg::start_reason::dropped});
     }
 }
 
@@ -306,7 +320,7 @@ void fsm::decide_enforcing() {
     // ◆ Every purge delivered before, and C itself, must be durable here.
     if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
         return;
-    if (once(said::enforcing, state_.current.value))
+    if (once(said::enforcing, state_.current.value, gate_.changes))
         send(msg::enforcing{state_.current});
 }
 
@@ -360,7 +374,7 @@ void fsm::decide_done() {
                 i.deadline =
                     std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
             }
-            if (c.reclaimed == c.all) {
+            if (c.reclaimed == c.all && (i.tells_completes || c.all == 0)) {
                 i.finished = v.start;
                 i.how = msg::outcome::reclaimed;
             } else if (now_ >= i.deadline) {
@@ -505,12 +519,14 @@ void fsm::decide_barrier() {
 }
 
 void fsm::on(const input::dlm_members& d) {
-    if (barrier_ == 0 || !acting())
+    if (barrier_ == 0)
         return;
     barrier_ = 0;
+    if (!acting()) // asked again when it is decided which ring this is
+        return;
     bool found_any = false;
     for (const auto& [id, n] : state_.nodes) {
-        if (!n.member || !n.synced)
+        if (!live(id) || params_.nodes_without_gfs2.contains(id))
             continue;
         if (!d.known || d.members.contains(id)) {
             dlm_lost_.erase(id);
@@ -518,13 +534,16 @@ void fsm::on(const input::dlm_members& d) {
         }
         if (!dlm_lost_.insert(id).second)
             continue;
-        found_any = true;
-        tell(news_level::warning, "node " + name_of(id) +
-                                      " has left the DLM but not this group: "
-                                      "its locks are gone, grace starts for its servers");
-        for (const auto& [name, v] : state_.servers)
-            if (v.host == id)
-                send(msg::start{name, false});
+        for (const auto& [name, v] : state_.servers) {
+            if (v.host != id)
+                continue;
+            tell(news_level::warning, "node " + name_of(id) +
+                                          " has left the DLM but not the cluster: its locks are "
+                                          "gone, grace starts for server " +
+                                          name);
+            send(msg::start{name, msg::start_reason::dropped});
+            found_any = true;
+        }
     }
     // The STARTs must have been delivered before the gate may open: another barrier behind them.
     if (found_any)
@@ -583,6 +602,8 @@ void fsm::on(const input::remove& r) {
 void fsm::on(const input::check& c) {
     auto it = state_.servers.find(c.server);
     instance* i = instance_of(c.server);
+    if (i)
+        i->tells_completes = false;
     const bool open = i && i->reclaim == reclaim_state::on;
     if (synced_ && it != state_.servers.end() && it->second.records.contains(c.client) && open)
         records_.push_back(
@@ -595,8 +616,11 @@ void fsm::on(const input::grace_start& g) {
     // Bad scenario: nfsd was started again while this daemon was away and adopted the server as one
     // that runs. Whoever asks has just started and has nothing: were it taken for intact, its START
     // would be answered so, said anew, and so on.
-    if (instance* i = instance_of(g.server))
+    if (instance* i = instance_of(g.server)) {
+        i->dropped |= i->running; // it ended, and came back before its pipe was missed
         i->running = false;
+        i->answered = {};
+    }
     grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
 }
 
@@ -607,30 +631,38 @@ void fsm::on(const input::grace_done& g) {
     if (!i || it == state_.servers.end() || !it->second.need)
         return;
     // The kernel ended its own grace: it admits no reclaim any more.
-    if (i->reclaim == reclaim_state::on && i->answered == it->second.start &&
-        i->finished != it->second.start) {
+    if (i->reclaim == reclaim_state::on && i->finished != it->second.start &&
+        standing_of(it->second, i->answered) == standing::reclaiming) {
+        const reclaim_count c = count_reclaimed(state_, it->second);
         i->finished = it->second.start;
-        i->how = msg::outcome::reclaimed;
+        i->how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
     }
 }
 
 // nfsd starts and asks who may reclaim. It holds nfsd_mutex of the whole machine until it is
 // answered, so the wait is bounded; whoever is not in the answer cannot reclaim.
 void fsm::decide_grace_starts() {
-    std::erase_if(grace_starts_, [&](const held_grace_start& g) {
+    std::erase_if(grace_starts_, [&](held_grace_start& g) {
         auto it = state_.servers.find(g.server);
         instance& i = instances_[g.server];
         std::vector<tracker_port::known_client> clients;
         const bool known = synced_ && it != state_.servers.end();
         const bool ours = known && it->second.host == params_.self;
         if (now_ < g.give_up) {
-            const bool ready = ours && (it->second.need ? i.reclaim == reclaim_state::on
-                                                        : it->second.records.empty());
-            if (!ready) {
-                // Somebody started nfsd by hand: its locks of before are gone, so it is a START.
-                if (acting() && (!known || !it->second.need) &&
+            const bool ready =
+                ours && !i.dropped &&
+                (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
+            // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
+            // any more who of its clients may still reclaim.
+            if (!ready)
+                g.after = 0;
+            else if (g.after == 0)
+                g.after = commits_;
+            if (g.after == 0 || committed_ < g.after) {
+                // Somebody started nfsd by hand where it was never served.
+                if (acting() && !ours && (!known || !it->second.need) &&
                     once(said::start_take, g.server, known ? it->second.start.value : 0))
-                    send(msg::start{g.server, true});
+                    send(msg::start{g.server, msg::start_reason::takes});
                 wake_at(g.give_up);
                 return false;
             }
@@ -644,8 +676,7 @@ void fsm::decide_grace_starts() {
             for (const auto& [client, rec] : it->second.records)
                 if (rec.at <= state_.recovery)
                     clients.push_back({client, rec.princhash});
-        if (known)
-            i.answered = it->second.start;
+        i.answered = ours ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;
         tell(news_level::info, "server " + g.server + ": nfsd is up; " +
@@ -682,11 +713,15 @@ void fsm::decide_timeouts() {
     // nobody else may clear that, its kernel may still accept reclaims; and it may have died
     // between its DONE and giving up CW, which its keeper holds against the last node out. After
     // daemon_timeout it is fenced.
+    // Counted from when it holds up this grace, not from its daemon's end: else a node without
+    // graced for long would be fenced in the first moment of any grace.
+    std::set<node_id> holding_up;
     const auto fence_when_due = [&](const std::string& server, node_id host) {
-        auto since = daemonless_since_.find(host);
-        if (since == daemonless_since_.end())
+        if (!daemonless_since_.contains(host))
             return;
-        const instant end = since->second + params_.daemon_timeout;
+        holding_up.insert(host);
+        const instant end =
+            holds_up_since_.try_emplace(host, now_).first->second + params_.daemon_timeout;
         if (now_ < end)
             wake_at(end);
         else if (fence_asked_.insert(host).second)
@@ -706,7 +741,8 @@ void fsm::decide_timeouts() {
         else if (once(said::done, name, v.start.value))
             send(msg::done{name, v.start, msg::outcome::orphan});
     }
-    std::erase_if(fence_asked_, [&](node_id n) { return !daemonless_since_.contains(n); });
+    std::erase_if(holds_up_since_, [&](const auto& e) { return !holding_up.contains(e.first); });
+    std::erase_if(fence_asked_, [&](node_id n) { return !holding_up.contains(n); });
 }
 
 } // namespace grace

@@ -12,8 +12,9 @@ void fsm::on(const input::locks_known& k) {
     lock_.known = true;
     lock_.held = k.grace;
     lock_.alive = k.alive;
-    lock_.wanted.reset();
-    lock_.cancelling = lock_.alive_wanted = false;
+    lock_.wanted = k.requested;
+    lock_.alive_wanted = k.alive_requested;
+    lock_.cancelling = false;
     lock_.probing.clear();
 }
 
@@ -117,8 +118,9 @@ void fsm::on(const input::store_opened& o) {
 // --- kernel ---
 
 void fsm::on(const input::kernel_attached& k) {
-    const std::uint64_t order = gate_.order;
+    const std::uint64_t order = gate_.order, changes = gate_.changes + 1;
     gate_ = {};
+    gate_.changes = changes;
     gate_.attached = true;
     gate_.trips = k.trips;
     gate_.at = k.at;
@@ -179,8 +181,9 @@ void fsm::on(const input::kernel_closed&) {
 
 void fsm::on(const input::kernel_lost& k) {
     tell(news_level::error, "the kernel's gate is not attached: " + k.why);
-    const std::uint64_t order = gate_.order;
+    const std::uint64_t order = gate_.order, changes = gate_.changes + 1;
     gate_ = {};
+    gate_.changes = changes;
     gate_.order = order;
     for (auto& [name, i] : instances_)
         i.reclaim = reclaim_state::off;
@@ -206,7 +209,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)
         for (auto& [id, r] : requests_)
             if (r.server == m->server && r.sent_in != 0 && !r.delivered &&
-                m->take == (r.kind == request_kind::serve)) {
+                m->why == reason_of(r.kind)) {
                 if (!a.counted && env.view != state_.view) {
                     r.sent_in = 0;
                     continue;
@@ -214,6 +217,10 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 r.delivered = true;
                 r.counted = a.counted;
             }
+    if (const auto* m = std::get_if<msg::start>(&env.body);
+        m && mine && a.counted && m->why == msg::start_reason::dropped)
+        if (instance* i = instance_of(m->server))
+            i->dropped = false;
     if (!a.counted) {
         tell(news_level::debug,
              describe(env.body) + " from node " + name_of(sender) + " is void: " + a.why_void);
@@ -243,6 +250,22 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
             [&](const msg::barrier& m) {
                 if (mine && m.number == barrier_)
                     emit(effect::query_dlm_members{});
+            },
+            [&](const msg::bypass& m) {
+                tell(news_level::error,
+                     "node " + name_of(sender) + " was told to switch the bypass of " +
+                         (m.node ? "node " + name_of(m.node) : "every node") +
+                         (m.on ? " ON: no grace period protects locks there" : " off"));
+                if (!m.node || m.node == params_.self) {
+                    emit(effect::set_bypass{m.on});
+                    // At once: else it would say ATTACHED before its kernel has told it.
+                    if (m.on && params_.kernel_expected)
+                        on(input::kernel_lost{"it is bypassed"});
+                }
+                for (auto& [id, r] : requests_)
+                    if (mine && r.node == m.node && r.sent_in != 0 &&
+                        r.kind == (m.on ? request_kind::bypass_on : request_kind::bypass_off))
+                        r.delivered = true;
             },
             [&](const msg::lift_request& m) {
                 auto it = state_.servers.find(m.server);

@@ -20,6 +20,20 @@ const char* to_string(msg::outcome o) {
     return "?";
 }
 
+const char* to_string(msg::start_reason r) {
+    switch (r) {
+    case msg::start_reason::asked:
+        return "asked for";
+    case msg::start_reason::takes:
+        return "to host";
+    case msg::start_reason::stops:
+        return "to stop";
+    case msg::start_reason::dropped:
+        return "locks dropped";
+    }
+    return "?";
+}
+
 namespace {
 std::string number(std::uint64_t n) {
     return std::to_string(n);
@@ -34,7 +48,7 @@ struct describer {
                ", part " + number(m.part + 1) + "/" + number(m.parts) + ")";
     }
     std::string operator()(const msg::start& m) const {
-        return "START(" + m.server + (m.take ? ", to host)" : ")");
+        return "START(" + m.server + ", " + to_string(m.why) + ")";
     }
     std::string operator()(const msg::released& m) const { return "RELEASED(" + m.server + ")"; }
     std::string operator()(const msg::node_down& m) const {
@@ -66,6 +80,11 @@ struct describer {
     std::string operator()(const msg::heartbeat&) const { return "HEARTBEAT"; }
     std::string operator()(const msg::barrier& m) const {
         return "BARRIER(" + number(m.number) + ")";
+    }
+    std::string operator()(const msg::detached&) const { return "DETACHED"; }
+    std::string operator()(const msg::bypass& m) const {
+        return "BYPASS(" + (m.node ? "node " + number(m.node.value) : std::string("all")) + ", " +
+               (m.on ? "on)" : "off)");
     }
 };
 } // namespace

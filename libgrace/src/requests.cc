@@ -10,15 +10,30 @@ namespace {
 constexpr duration patience = seconds(10); // without quorum a request waits this long
 }
 
+msg::start_reason fsm::reason_of(request_kind k) {
+    switch (k) {
+    case request_kind::serve:
+        return msg::start_reason::takes;
+    case request_kind::stop:
+        return msg::start_reason::stops;
+    default:
+        return msg::start_reason::asked;
+    }
+}
+
 void fsm::on(const input::instance_known& k) {
     instance& i = instances_[k.server];
-    if (i.running && !k.running && !i.stopping)
-        if (auto v = state_.servers.find(k.server); v != state_.servers.end()) {
-            i.dropped = true;
-            i.dropped_at = v->second.start;
-        }
     i.running = k.running;
+    i.stopping = k.stopping;
+    i.tells_completes = k.tells_completes;
     i.answered = k.answered;
+}
+
+void fsm::on(const input::nfsd_ended& e) {
+    instance& i = instances_[e.server];
+    i.dropped |= i.running && !i.stopping;
+    i.running = false;
+    i.answered = {};
 }
 
 void fsm::on(const input::instance_gone& g) {
@@ -60,6 +75,9 @@ void fsm::on(const input::lift& q) {
 void fsm::on(const input::fence_news& q) {
     ask(q.id, request_kind::fence_news, {}, q.node);
 }
+void fsm::on(const input::bypass& q) {
+    ask(q.id, q.on ? request_kind::bypass_on : request_kind::bypass_off, {}, q.node);
+}
 void fsm::on(const input::wait& q) {
     ask(q.id, request_kind::wait, {}, {}, q.until);
 }
@@ -97,16 +115,25 @@ bool fsm::settle(ticket id, request& r) {
     r.idle_since = 0;
     auto it = state_.servers.find(r.server);
     const server_state* v = it == state_.servers.end() ? nullptr : &it->second;
-    auto say_start = [&](bool take) {
+    auto say_start = [&] {
         if (r.delivered || r.sent_in == state_.view.number + 1)
             return;
         r.sent_in = state_.view.number + 1;
-        send(msg::start{r.server, take});
+        send(msg::start{r.server, reason_of(r.kind)});
+    };
+
+    // What came of it went with the state that this node gave up.
+    auto again_if = [&](bool lost) {
+        if (r.delivered && lost) {
+            r.delivered = r.counted = false;
+            r.sent_in = 0;
+        }
     };
 
     switch (r.kind) {
     case request_kind::serve: {
-        say_start(true);
+        again_if(r.counted && (!v || v->host != params_.self));
+        say_start();
         if (!r.delivered)
             return false;
         if (!v)
@@ -125,22 +152,17 @@ bool fsm::settle(ticket id, request& r) {
         if (!v || v->host != params_.self)
             return finish(request_status::not_hosted,
                           "server " + r.server + " is not hosted on this node");
-        if (v->records.empty() && !v->need)
-            return finish(request_status::done);
-        say_start(false);
+        again_if(!v->need);
+        say_start();
         if (!r.delivered)
             return false;
-        if (!r.counted && !v->need)
-            return finish(request_status::done);
         return in_grace(state_) && everyone_enforces() ? finish(request_status::done) : false;
 
     case request_kind::released:
         if (!v || v->host != params_.self)
             return finish(request_status::done);
-        if (r.sent_in != state_.view.number + 1) {
-            r.sent_in = state_.view.number + 1;
+        if (once(said::released, r.server, v->start.value))
             send(msg::released{r.server});
-        }
         return false;
 
     case request_kind::start:
@@ -148,20 +170,19 @@ bool fsm::settle(ticket id, request& r) {
             std::size_t n = 0;
             for (const auto& [name, server] : state_.servers)
                 if (!server.records.empty() && ++n && !server.need)
-                    send(msg::start{name, false});
+                    send(msg::start{name, msg::start_reason::asked});
             return n ? finish(request_status::done, std::to_string(n) + " servers")
                      : finish(request_status::void_now,
                               "no server has clients on record: there is nothing to recover");
         }
         if (!v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
-        // What NEEDs already has its grace. Bad scenario: its nfsd runs and half of its clients
-        // have reclaimed; it would answer this START with "intact", and keep the others' records.
-        if (v->need && r.sent_in == 0)
-            return finish(request_status::done, "server " + r.server + " NEEDs already");
-        say_start(false);
+        say_start();
         if (!r.delivered)
             return false;
+        if (v->need)
+            return finish(request_status::done,
+                          r.counted ? "" : "server " + r.server + " NEEDs already");
         return r.counted ? finish(request_status::done)
                          : finish(request_status::void_now,
                                   "server " + r.server +
@@ -182,7 +203,12 @@ bool fsm::settle(ticket id, request& r) {
         bool waiting = false;
         for (const auto& [name, start] : r.lifting) {
             const server_state& server = state_.servers.at(name);
-            if (!server.need || server.start != start)
+            if (server.need && server.start != start)
+                return finish(request_status::void_now,
+                              "server " + name +
+                                  " has lost its locks anew meanwhile, and its "
+                                  "clients may reclaim them: lift it again if they shall not");
+            if (!server.need)
                 continue;
             waiting = true;
             if (!server.host) {
@@ -213,13 +239,37 @@ bool fsm::settle(ticket id, request& r) {
                 continue;
             waiting = true;
             if (once(said::start, name, server.start.value))
-                send(msg::start{name, false});
+                send(msg::start{name, msg::start_reason::asked});
         }
         if (waiting)
             return false;
         if (!need || everyone_enforces(r.node))
             return finish(request_status::done);
         return false;
+    }
+    case request_kind::bypass_on:
+    case request_kind::bypass_off: {
+        const bool on = r.kind == request_kind::bypass_on;
+        if (r.node && !state_.nodes.contains(r.node))
+            return finish(request_status::no_such_node,
+                          "no node " + std::to_string(r.node.value) + " is known");
+        if (!r.delivered) {
+            if (r.sent_in != state_.view.number + 1) {
+                r.sent_in = state_.view.number + 1;
+                send(msg::bypass{r.node, on});
+            }
+            return false;
+        }
+        std::string alone; // live, and nobody there to hear it
+        for (const auto& [n, votes] : quorum_.votes)
+            if (!is_synced(state_, n) && (!r.node || r.node == n))
+                alone += (alone.empty() ? "" : ", ") + name_of(n);
+        return finish(request_status::done,
+                      alone.empty() ? ""
+                                    : "graced does not run on " + alone +
+                                          ": nothing was switched there. Do it there by hand: "
+                                          "gracectl bypass " +
+                                          (on ? "on --yes --told" : "off"));
     }
     case request_kind::wait:
         break;
@@ -236,7 +286,8 @@ std::vector<std::string> fsm::blocked_by() const {
     if (store_failed_)
         why.push_back("the recovery database cannot be written");
     if (params_.kernel_expected && !gate_.attached)
-        why.push_back("this node's gate is not attached: load lockd_shim and gfs2_gate");
+        why.push_back("this node's gate is not attached or is bypassed: see the warnings, or load "
+                      "lockd_shim and gfs2_gate");
     if (!lock_.known)
         why.push_back("the keeper of the DLM locks does not answer");
     if (!synced_ || !quorate())
@@ -276,7 +327,11 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("node " + name_of(id) +
                           " lost its graced; its permit has not run out yet");
         else
-            why.push_back("node " + name_of(id) + " does not enforce yet");
+            why.push_back("node " + name_of(id) +
+                          (n->second.attached ? " does not enforce yet"
+                                              : " has no gate that holds locks back: its module or "
+                                                "a hook is gone, or it is bypassed (gracectl "
+                                                "status there)"));
     }
     for (const auto& [id, n] : state_.nodes)
         if (any_need(state_) && !live(id) && !fencing_proven(id) &&

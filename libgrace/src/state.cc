@@ -46,6 +46,12 @@ const char* to_string(phase p) {
     return "?";
 }
 
+standing standing_of(const server_state& v, start_count answered) {
+    if (!answered || answered < v.lost)
+        return standing::nothing;
+    return answered <= v.settled ? standing::intact : standing::reclaiming;
+}
+
 bool in_grace(const state& s) {
     return bool(s.recovery);
 }
@@ -114,8 +120,8 @@ std::string implausible(const stored_meta& m) {
     for (const auto& [name, v] : m.servers) {
         if (v.need && (!m.recovery || m.lifting))
             return "server '" + name + "' NEEDs, but there is no grace that it could be part of";
-        if (v.start > m.starts)
-            return "server '" + name + "' has START " + number(v.start.value) + " of " +
+        if (const start_count last = std::max({v.start, v.lost, v.settled}); last > m.starts)
+            return "server '" + name + "' has START " + number(last.value) + " of " +
                    number(m.starts.value);
     }
     return {};
@@ -133,7 +139,7 @@ stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
     for (const auto& [id, n] : s.nodes)
         m.nodes[id] = n.name;
     for (const auto& [name, v] : s.servers)
-        m.servers[name] = {v.need, v.needed, v.start, v.host};
+        m.servers[name] = {v.need, v.needed, v.start, v.lost, v.settled, v.host};
     return m;
 }
 
@@ -153,6 +159,8 @@ state from_stored(const stored_state& stored) {
         server.need = v.need;
         server.needed = v.needed;
         server.start = v.start;
+        server.lost = v.lost;
+        server.settled = v.settled;
         server.host = v.host;
     }
     for (const auto& [name, records] : stored.records)

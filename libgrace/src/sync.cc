@@ -37,6 +37,7 @@ void fsm::lose_sync(const char* why) {
     hello_sent_ = false;
     hellos_.clear();
     buffering_ = false;
+    returned_.clear();
     on_new_view();
     // What was applied may not be in the state that comes next: say it again (idempotent).
     for (pending_record& p : records_)
@@ -92,6 +93,14 @@ void fsm::on(const input::ring& r) {
 
 void fsm::on(const input::quorum& q) {
     quorum_ = q;
+    if (synced_)
+        for (node_id id : q.left)
+            if (auto n = state_.nodes.find(id);
+                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down) {
+                returned_[id] = n->second.deaths;
+                tell(news_level::warning,
+                     "node " + name_of(id) + " was out of the ring for a moment");
+            }
     judge_loss();
 }
 
@@ -258,15 +267,17 @@ void fsm::decide_hello() {
     msg::hello h;
     h.number = ++hello_number_;
     h.name = params_.name;
+    h.boot = params_.boot;
     h.attached = gate_.attached || !params_.kernel_expected;
     h.permit_ttl = params_.permit_ttl;
     h.has_database = has_database_;
     h.quorate_view = stored_quorate_view_;
     h.current = state_.current;
     h.applied = state_.applied;
+    h.starts = state_.starts;
     for (const auto& [name, i] : instances_)
         if (i.running) // also while it is being stopped: until RELEASED it is here
-            h.running.insert(name);
+            h.running[name] = i.answered;
     send(h);
 }
 

@@ -22,13 +22,18 @@ struct put_body {
     void operator()(const msg::hello& m) {
         w.put(m.number);
         w.put(m.name);
+        w.put(m.boot);
         w.put(m.attached);
         w.put(m.permit_ttl);
         w.put(m.has_database);
         w.put(m.quorate_view);
         w.put(m.current);
         w.put(m.applied);
-        w.each(m.running, [&](const std::string& s) { w.put(s); });
+        w.put(m.starts);
+        w.each(m.running, [&](const auto& e) {
+            w.put(e.first);
+            w.put(e.second);
+        });
     }
     void operator()(const msg::snapshot& m) {
         w.put(m.to);
@@ -39,7 +44,7 @@ struct put_body {
     }
     void operator()(const msg::start& m) {
         w.put(m.server);
-        w.put(m.take);
+        w.put(m.why);
     }
     void operator()(const msg::released& m) { w.put(m.server); }
     void operator()(const msg::node_down& m) {
@@ -83,7 +88,14 @@ struct put_body {
         });
     }
     void operator()(const msg::barrier& m) { w.put(m.number); }
+    void operator()(const msg::detached&) {}
+    void operator()(const msg::bypass& m) {
+        w.put(m.node);
+        w.put(m.on);
+    }
 };
+
+constexpr std::uint64_t count_limit = std::uint64_t{1} << 62; // counts are counted up from here
 
 // Times are added to others: one near the end of the range would overflow and, with that, could
 // make a permit of the past one of the far future.
@@ -96,9 +108,12 @@ void get_time(reader& r, std::int64_t& t) {
 // What every state satisfies that apply() made. A snapshot that breaks it would end each daemon
 // that adopts it (invariants.cc), after every restart anew.
 bool consistent(const state& s) {
-    constexpr std::uint64_t limit = std::uint64_t{1} << 62;
-    return s.current && s.current.value < limit && s.applied.value < limit &&
-           s.starts.value < limit && s.view.number < limit && s.recovery < s.current &&
+    for (const auto& [name, v] : s.servers)
+        if (v.start > s.starts || v.lost > v.start || v.settled > v.start ||
+            v.need == (v.settled == v.start))
+            return false;
+    return s.current && s.current.value < count_limit && s.applied.value < count_limit &&
+           s.starts.value < count_limit && s.view.number < count_limit && s.recovery < s.current &&
            (in_grace(s) || !any_need(s)) && (!s.lifting || (in_grace(s) && !any_need(s)));
 }
 
@@ -107,16 +122,20 @@ struct get_body {
     void operator()(msg::hello& m) {
         r.get(m.number);
         r.get(m.name, max_node_name);
+        r.get(m.boot);
         r.get(m.attached);
         get_time(r, m.permit_ttl);
         r.get(m.has_database);
         r.get(m.quorate_view);
         r.get(m.current);
         r.get(m.applied);
+        r.get(m.starts);
+        if (m.starts.value >= count_limit)
+            r.fail();
         r.each(max_servers, [&] {
             std::string s;
             r.get_server(s);
-            m.running.insert(s);
+            r.get(m.running[s]);
         });
     }
     void operator()(msg::snapshot& m) {
@@ -130,7 +149,7 @@ struct get_body {
     }
     void operator()(msg::start& m) {
         r.get_server(m.server);
-        r.get(m.take);
+        r.get(m.why, msg::start_reason::dropped);
     }
     void operator()(msg::released& m) { r.get_server(m.server); }
     void operator()(msg::node_down& m) {
@@ -179,6 +198,11 @@ struct get_body {
         });
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
+    void operator()(msg::detached&) {}
+    void operator()(msg::bypass& m) {
+        r.get(m.node);
+        r.get(m.on);
+    }
 };
 
 } // namespace
@@ -239,6 +263,7 @@ std::vector<std::uint8_t> encode_state(const state& s) {
         w.put(n.attached);
         w.put(n.down);
         w.put(n.life);
+        w.put(n.boot);
         w.put(n.hello);
         w.put(n.deaths);
         w.put(n.enforcing);
@@ -252,6 +277,8 @@ std::vector<std::uint8_t> encode_state(const state& s) {
         w.put(v.need);
         w.put(v.needed);
         w.put(v.start);
+        w.put(v.lost);
+        w.put(v.settled);
         w.each(v.records, [&](const auto& c) {
             w.put(c.first);
             w.put(c.second);
@@ -298,6 +325,7 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         r.get(n.attached);
         r.get(n.down);
         r.get(n.life);
+        r.get(n.boot);
         r.get(n.hello);
         r.get(n.deaths);
         r.get(n.enforcing);
@@ -313,6 +341,8 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         r.get(server.need);
         r.get(server.needed);
         r.get(server.start);
+        r.get(server.lost);
+        r.get(server.settled);
         r.each(in.size(), [&] {
             std::string client;
             record rec;

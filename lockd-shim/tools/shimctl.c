@@ -15,6 +15,7 @@
  *				until another permit or beat; 0 ends it
  *	host NETNS-FILE HOST EPOCH
  *	exempt PID 0|1
+ *	bypass 0|1
  *	status
  *	ns [NETNS-FILE]
  *	events			prints events as they come, too
@@ -90,10 +91,11 @@ static const char *state_name(uint32_t state)
 static const char *reason_name(uint32_t reason)
 {
 	static const char *const names[] = {
-		"load", "order", "attach", "socket", "permit", "trip", "hooks"
+		"load", "order", "attach", "socket", "permit", "trip", "hooks",
+		"bypass"
 	};
 
-	return reason < 7 ? names[reason] : "?";
+	return reason < 8 ? names[reason] : "?";
 }
 
 static const char *cause_name(uint32_t cause)
@@ -130,6 +132,7 @@ static void print_attr(struct nlattr *attr)
 		[LOCKD_SHIM_A_NFSD_UP] = "nfsd-up",
 		[LOCKD_SHIM_A_HOSTS] = "hosts",
 		[LOCKD_SHIM_A_EXEMPTS] = "exempts",
+		[LOCKD_SHIM_A_BYPASS] = "bypass",
 	};
 	unsigned int type = nla_type(attr);
 	uint64_t value;
@@ -387,6 +390,11 @@ static int command(int argc, char **argv)
 		msg = message(LOCKD_SHIM_CMD_EXEMPT_SET, NLM_F_ACK);
 		nla_put_u32(msg, LOCKD_SHIM_A_PID, atoi(argv[1]));
 		nla_put_u8(msg, LOCKD_SHIM_A_EXEMPT, atoi(argv[2]));
+		return send_message(msg, false);
+	}
+	if (!strcmp(verb, "bypass") && argc == 2) {
+		msg = message(LOCKD_SHIM_CMD_BYPASS_SET, NLM_F_ACK);
+		nla_put_u8(msg, LOCKD_SHIM_A_BYPASS, atoi(argv[1]));
 		return send_message(msg, false);
 	}
 	if (!strcmp(verb, "permit") && argc == 2) {

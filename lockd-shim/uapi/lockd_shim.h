@@ -20,6 +20,9 @@
  * out by CLOCK_BOOTTIME at the moment of the operation, and the daemon that
  * gave the order still has its socket open.
  *
+ * The bypass is for the operator, when no daemon can do its work: while it is
+ * on, locks are as on a node without the modules, new ones and reclaims.
+ *
  * While the gate is not open a lock_manager stands on the kernel's grace list
  * in every network namespace, so nfsd and lockd are in grace everywhere; it
  * refuses opens (block_opens) only in namespaces in state RECLAIM.
@@ -39,7 +42,7 @@
  *
  *	VERSION, MODULE_VERSION, INSTANCE, STATE, REASON, EPOCH, TRIPS,
  *	PERMIT_UNTIL, ATTACHED, HOOKS, HOOKS_WANTED, HOOK_ERROR (if there is
- *	one), WAITERS, UNDONE, DEFERRED, EXEMPTS.
+ *	one), WAITERS, UNDONE, DEFERRED, EXEMPTS, BYPASS.
  *
  * LOCKD_SHIM_CMD_NS_GET
  *	do: NETNS_FD; dump: no attributes.  One message for each network
@@ -78,6 +81,7 @@
  *	-ENODEV: the gate is closed, but the hooks are not all in place (see
  *		HOOKS_WANTED), or gfs2_gate is not loaded, so it does not hold
  *		every lock back: the node must not count as enforcing.
+ *	-EBUSY: the gate is bypassed, so it holds nothing back: as for -ENODEV.
  *
  *	STATE = OPEN lets new locks be granted: lifts the lock_managers and
  *	wakes the waiters.
@@ -88,7 +92,7 @@
  *	-ETIME: the permit has run out, or was never given.
  *	-ENODEV: the hooks are not all in place (see HOOKS_WANTED), or
  *		gfs2_gate is not loaded; the text says which.
- *	-EBUSY: a network namespace may still reclaim.
+ *	-EBUSY: a network namespace may still reclaim, or the gate is bypassed.
  *
  * LOCKD_SHIM_CMD_RECLAIM_SET
  *	NETNS_FD, STATE, EPOCH.  STATE = RECLAIM: reclaims of clients of that
@@ -100,8 +104,9 @@
  *	not given is no error.
  *
  *	A trip leaves permissions to reclaim alone; so does the permit's end.
+ *	The bypass withdraws all of them, and so does the loss of a hook.
  *
- *	-EBUSY: the gate is open (STATE = RECLAIM only).
+ *	-EBUSY: the gate is open or bypassed (STATE = RECLAIM only).
  *	-ESTALE: EPOCH is not the current one.
  *	-ENODEV: as for GATE_SET (STATE = RECLAIM only).
  *	-EBADF, -EINVAL: NETNS_FD is not an open network namespace.
@@ -138,6 +143,16 @@
  *
  *	-ESRCH: there is no such process.
  *	-ENOSPC: there are LOCKD_SHIM_EXEMPT_MAX already.
+ *
+ * LOCKD_SHIM_CMD_BYPASS_SET
+ *	BYPASS.  1: from now on nothing is held back: the gate lets every lock
+ *	pass, whatever permit, trips, epoch and hooks say, and no lock_manager
+ *	is on a grace list.  Any socket may send it, attached or not, and it
+ *	stays when that socket closes: no daemon ends it by coming or going.
+ *	Orders to the gate are refused meanwhile, so the node cannot count as
+ *	enforcing.  0: the gate is closed, until an order opens it; local locks
+ *	whose grant comes just then are undone.  Either is written to the
+ *	kernel's log with the sender's name.  What is so already is no error.
  *
  * When the attached socket closes, for whatever reason, the gate closes
  * (reason SOCKET), every permission to reclaim is withdrawn, no process is
@@ -254,6 +269,8 @@
  *	0 or 1.
  * LOCKD_SHIM_A_EXEMPTS (u32)
  *	Processes that are exempt from the gate.
+ * LOCKD_SHIM_A_BYPASS (u8)
+ *	0 or 1.
  */
 
 #ifndef _UAPI_LINUX_LOCKD_SHIM_H
@@ -293,6 +310,7 @@ enum lockd_shim_reason {
 	LOCKD_SHIM_REASON_PERMIT = 4,	/* the permit ran out or was revoked */
 	LOCKD_SHIM_REASON_TRIP = 5,	/* the tripwire */
 	LOCKD_SHIM_REASON_HOOKS = 6,	/* a wanted hook is not in place */
+	LOCKD_SHIM_REASON_BYPASS = 7,	/* an operator, BYPASS_SET */
 };
 
 /* What touched the tripwire. */
@@ -346,6 +364,7 @@ enum lockd_shim_attr {
 	LOCKD_SHIM_A_PID,
 	LOCKD_SHIM_A_EXEMPT,
 	LOCKD_SHIM_A_EXEMPTS,
+	LOCKD_SHIM_A_BYPASS,
 
 	__LOCKD_SHIM_A_MAX,
 	LOCKD_SHIM_A_MAX = (__LOCKD_SHIM_A_MAX - 1)
@@ -365,6 +384,7 @@ enum lockd_shim_cmd {
 	LOCKD_SHIM_CMD_HOST_ADD,
 	LOCKD_SHIM_CMD_EXEMPT_SET,
 	LOCKD_SHIM_CMD_WAIT_NTF,
+	LOCKD_SHIM_CMD_BYPASS_SET,
 
 	__LOCKD_SHIM_CMD_MAX,
 	LOCKD_SHIM_CMD_MAX = (__LOCKD_SHIM_CMD_MAX - 1)

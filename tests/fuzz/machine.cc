@@ -19,6 +19,7 @@ parameters first() {
     p.self = node_id{1};
     p.name = "one";
     p.life = incarnation{11};
+    p.boot = 1;
     return p;
 }
 
@@ -75,7 +76,9 @@ struct node_one {
             h.quorate_view = in.number(4);
             h.current = epoch{1 + in.number(4)};
             if (in.chance())
-                h.running.insert(server());
+                h.running[server()] = start_count{in.number(4)};
+            h.boot = in.number(2);
+            h.starts = start_count{in.number(4)};
             return h;
         }
         case 1: {
@@ -90,6 +93,10 @@ struct node_one {
                 server_state& v = other.servers[server()];
                 v.host = any_node();
                 v.need = in.chance();
+                other.starts = start_count{4};
+                v.start = start_count{in.number(4)};
+                v.settled = v.need ? start_count{in.number(4)} : v.start;
+                v.lost = start_count{in.number(4)};
                 v.records["c"] = {epoch{in.number(4)}, ""};
             }
             for (std::uint32_t n : {1u, 2u, 3u}) {
@@ -102,7 +109,7 @@ struct node_one {
             return p;
         }
         case 2:
-            return msg::start{server(), in.chance()};
+            return msg::start{server(), msg::start_reason(in.number(3))};
         case 3:
             return msg::released{server()};
         case 4:

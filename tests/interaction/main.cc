@@ -169,6 +169,8 @@ private:
             s.kill(s.daemon_at(number(arg(1))));
         else if (verb == "crash")
             s.crash(s.at(number(arg(1))));
+        else if (verb == "reboot")
+            s.reboot(s.at(number(arg(1))));
         else if (verb == "fence")
             s.fence(node_id{number(arg(1))});
         else if (verb == "split") {
@@ -242,7 +244,7 @@ private:
         else if (verb == "nfsd-ends") { // by itself or by hand, without a stop
             node& n = s.daemon_at(number(arg(1)));
             n.running.erase(arg(2));
-            s.step(n, input::instance_known{arg(2), false, {}});
+            s.step(n, input::nfsd_ended{arg(2)});
         } else if (verb == "instance-gone") {
             node& n = s.daemon_at(number(arg(1)));
             n.running.erase(arg(2));
@@ -254,7 +256,8 @@ private:
             host(w);
         else if (verb == "create" || verb == "remove" || verb == "check" || verb == "GraceStart" ||
                  verb == "GraceDone" || verb == "serve" || verb == "stop" || verb == "released" ||
-                 verb == "start-grace" || verb == "lift" || verb == "fence-news" || verb == "wait")
+                 verb == "start-grace" || verb == "lift" || verb == "fence-news" ||
+                 verb == "bypass-on" || verb == "bypass-off" || verb == "wait")
             ask(w);
 
         // --- looking ---
@@ -378,6 +381,9 @@ private:
             in = input::lift{object, t};
         else if (verb == "fence-news")
             in = input::fence_news{node_id{number(object)}, t};
+        else if (verb == "bypass-on" || verb == "bypass-off")
+            in = input::bypass{object == "all" ? node_id{} : node_id{number(object)},
+                               verb == "bypass-on", t};
         else
             in = input::wait{phase_of(object), t};
         stage_->step(n, in);

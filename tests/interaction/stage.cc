@@ -91,8 +91,9 @@ std::set<node_id> stage::group_of(node_id id) const {
 
 // --- membership ---
 
-void stage::announce_quorum(const std::set<node_id>& partition, const std::set<node_id>& to) {
-    input::quorum q{partition.size() * 2 > nodes.size(), ring_, {}, unsigned(nodes.size())};
+void stage::announce_quorum(const std::set<node_id>& partition, const std::set<node_id>& to,
+                            const std::set<node_id>& left) {
+    input::quorum q{partition.size() * 2 > nodes.size(), ring_, {}, unsigned(nodes.size()), left};
     for (node_id n : partition)
         q.votes[n] = 1;
     for (node_id id : to)
@@ -117,11 +118,14 @@ void stage::start(node& n, bool with_kernel, bool with_keeper) {
     if (unfenced_.contains(n.id))
         fence(n.id); // it boots, so it does nothing any more of what it did before
     bool boots = !n.powered;
+    if (boots)
+        ++n.boots;
     n.powered = n.in_dlm = true;
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(n.id.value);
     p.life = incarnation{n.id.value * 1000 + ++n.lives};
+    p.boot = n.boots;
     n.daemon = std::make_unique<fsm>(p, n.has_disk ? std::optional(n.disk) : std::nullopt);
     if (boots)
         ++ring_;
@@ -133,7 +137,7 @@ void stage::start(node& n, bool with_kernel, bool with_keeper) {
     if (with_kernel && defaults.kernel_expected)
         attach(n);
     for (const auto& [server, answered] : n.running)
-        step(n, input::instance_known{server, true, answered});
+        step(n, input::instance_known{server, true, false, true, answered});
     reform(group, {n.id}, {}, boots);
     if (!boots)
         n.inbox.push_back(input::ring{ring_});
@@ -199,6 +203,21 @@ void stage::crash(node& n) {
         for (node_id m : group)
             nodes.at(m).inbox.push_back(input::ring{ring_});
     announce_quorum(rest, rest);
+}
+
+// A node without daemon is down and up again before anybody has missed it.
+void stage::reboot(node& n) {
+    if (n.daemon)
+        throw std::runtime_error("its daemon runs: crash it, or kill the daemon first");
+    ++n.boots;
+    n.kern = {};
+    n.running.clear();
+    fence(n.id);
+    ++ring_;
+    for (node_id m : group_of(n.id))
+        nodes.at(m).inbox.push_back(input::ring{ring_});
+    const std::set<node_id> all = partition_of(n.id);
+    announce_quorum(all, all, {n.id});
 }
 
 void stage::fence(node_id id) {

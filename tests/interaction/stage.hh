@@ -34,6 +34,7 @@ struct node {
     bool left = false; // its daemon is not in the group
     std::unique_ptr<fsm> daemon;
     std::uint64_t lives = 0; // daemons so far
+    std::uint64_t boots = 0; // of the node
     kernel kern;
     stored_state disk;
     bool has_disk = false;
@@ -43,7 +44,7 @@ struct node {
     std::deque<bytes> outbox; // only while sends are held
     std::deque<any_input> inbox;
     std::deque<any_input> quorum_news; // only while quorum's news are held
-    std::deque<any_effect> orders; // of close_gate, open_gate, set_reclaim
+    std::deque<any_effect> orders;     // of close_gate, open_gate, set_reclaim
     std::deque<effect::persist> commits;
     std::deque<any_input> asts; // only while they are held: granted, and not yet known here
     bool asked_dlm = false;     // for the members of dlm_controld's group
@@ -79,8 +80,9 @@ public:
     void start(node&, bool with_kernel = true, bool with_keeper = true);
     void leave(node&);
     void join_again(node&);
-    void kill(node&);    // the daemon; its kernel closes, its keeper holds CW and alive
-    void crash(node&);   // the node; the DLM is frozen until fence()
+    void kill(node&);  // the daemon; its kernel closes, its keeper holds CW and alive
+    void crash(node&); // the node; the DLM is frozen until fence()
+    void reboot(node&);
     void fence(node_id); // its locks are gone, the DLM goes on
     void split(const std::vector<std::set<node_id>>& parts);
     void attach(node&);
@@ -109,7 +111,8 @@ public:
 
 private:
     void perform(node&, any_effect&);
-    void announce_quorum(const std::set<node_id>& partition, const std::set<node_id>& to);
+    void announce_quorum(const std::set<node_id>& partition, const std::set<node_id>& to,
+                         const std::set<node_id>& left = {});
     bool grantable(const lock&, const lock::request&) const;
     void watch();
 

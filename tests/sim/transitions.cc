@@ -166,7 +166,7 @@ void transitions::delivered(const world& w, const node& n, const any_input& in) 
         if (const auto* m = std::get_if<msg::snapshot>(&env->body))
             what = " SYNC 0 " + std::to_string(m->to.value);
         if (const auto* m = std::get_if<msg::start>(&env->body))
-            what = (m->take ? " TAKE" : " START") + from + m->server;
+            what = (m->why == msg::start_reason::takes ? " TAKE" : " START") + from + m->server;
         if (const auto* m = std::get_if<msg::released>(&env->body))
             what = " RELEASED" + from + m->server;
         if (const auto* m = std::get_if<msg::node_down>(&env->body))

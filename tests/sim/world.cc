@@ -398,12 +398,13 @@ void world::start_daemon(unsigned i) {
     p.self = n.id;
     p.name = "node" + std::to_string(i);
     p.life = incarnation{n.boot * 1000 + n.life * 64 + i};
+    p.boot = n.boot;
     n.daemon = std::make_unique<engine>(
         ports{n, n, n, n, n, n, n, n}, [this] { return now; }, [this, &n](instant t) { arm(n, t); },
         p, n.has_disk ? std::optional(n.disk) : std::nullopt);
     n.upcalls.clear();
     for (auto& [server, answered] : n.running)
-        n.take(input::instance_known{server, true, answered});
+        n.take(input::instance_known{server, true, false, true, answered});
     n.kern.attached = true;
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();

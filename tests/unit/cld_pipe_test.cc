@@ -40,8 +40,7 @@ struct tracking {
         return std::make_unique<cld_tracker>(
             loop.get(),
             [this](any_input i) {
-                if (const auto* k = std::get_if<input::instance_known>(&i)) {
-                    CHECK_FALSE(k->running);
+                if (const auto* k = std::get_if<input::nfsd_ended>(&i)) {
                     ended.push_back(k->server);
                     return;
                 }

@@ -11,6 +11,10 @@ target_link_libraries(control_ipc_test PRIVATE graced_control graced_control_cli
                       graced_flags doctest::doctest)
 add_test(NAME control_ipc COMMAND control_ipc_test)
 
+add_executable(node_view_test unit/node_view_test.cc)
+target_link_libraries(node_view_test PRIVATE graced_node_view graced_cld graced_flags doctest::doctest)
+add_test(NAME node_view COMMAND node_view_test)
+
 add_executable(ctl_render_test unit/ctl_render_test.cc)
 target_link_libraries(ctl_render_test PRIVATE gracectl_verbs graced_flags doctest::doctest)
 add_test(NAME ctl_render COMMAND ctl_render_test)

@@ -44,7 +44,7 @@ fsm open_reclaim() {
     bench b;
     b.open();
     b.host("vs1", {"alice"});
-    b.step(input::instance_known{"vs1", false, {}});
+    b.step(input::nfsd_ended{"vs1"});
     b.settle();
     REQUIRE(b.machine.instances().at("vs1").reclaim == reclaim_state::on);
     REQUIRE(broken(b.machine) == "nothing");

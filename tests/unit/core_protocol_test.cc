@@ -392,7 +392,7 @@ TEST_CASE("an nfsd that ends without a stop: a START for its clients, and they m
     c.host(1, "vs1", {"A"});
     const epoch before = c.st(1).current;
     c[1].running.erase("vs1");
-    c[1].take(input::instance_known{"vs1", false, {}});
+    c[1].take(input::nfsd_ended{"vs1"});
     c.run_until([&] { return in_grace(c.st(2)) && !c.any_open(); }, seconds(1), "closed gates");
     CHECK(c.st(2).current == next(before));
     CHECK(c.st(2).servers.at("vs1").need);
@@ -408,7 +408,7 @@ TEST_CASE("an nfsd that ends without a stop: a START for its clients, and they m
     d[1].take(input::stop{"vs1", d[1].new_ticket()});
     d.run_until([&] { return in_grace(d.st(2)); }, seconds(1), "grace");
     const start_count stop = d.st(2).servers.at("vs1").start;
-    d[1].take(input::instance_known{"vs1", false, {}});
+    d[1].take(input::nfsd_ended{"vs1"});
     d.run_for(seconds(1));
     CHECK(d.st(2).servers.at("vs1").start == stop);
 }

@@ -53,6 +53,28 @@ TEST_CASE("a message counts only under its view and from a member with state") {
     CHECK(void_because(s, 2, msg::hello{}) == std::string("HELLO from outside the membership"));
 }
 
+TEST_CASE("a gate that holds nothing back is no E, with its daemon and without") {
+    state s = two_members();
+    REQUIRE(counts(s, 1, msg::start{"vs1", msg::start_reason::asked}));
+    REQUIRE(counts(s, 2, msg::enforcing{s.current}));
+    const state enforcing = s;
+    CHECK(counts(s, 2, msg::detached{}));
+    CHECK_FALSE(s.nodes[node_id{2}].attached);
+    CHECK(s.nodes[node_id{2}].enforcing == epoch{});
+    for (const node_id which : {node_id{2}, node_id{}}) {
+        s = enforcing;
+        s.nodes[node_id{1}].enforcing = s.current;
+        CHECK(counts(s, 1, msg::bypass{which, true}));
+        CHECK_FALSE(s.nodes[node_id{2}].attached);
+        CHECK(s.nodes[node_id{2}].enforcing == epoch{});
+        CHECK(s.nodes[node_id{1}].attached == bool(which));
+    }
+    s = enforcing;
+    CHECK(counts(s, 1, msg::bypass{node_id{2}, false})); // the node itself says when it is closed
+    CHECK(s.nodes == enforcing.nodes);
+    CHECK(void_because(s, 1, msg::bypass{node_id{9}, true}) == "no such node");
+}
+
 TEST_CASE("snapshots: only to the member whose HELLO they answer") {
     state s = two_members();
     CHECK(void_because(s, 1, msg::snapshot{}) == "a founding snapshot in a founded group");
@@ -68,12 +90,14 @@ TEST_CASE("snapshots: only to the member whose HELLO they answer") {
 
 TEST_CASE("START: its limits") {
     state s = two_members();
-    CHECK(void_because(s, 1, msg::start{"nobody", false}) == "no such server");
+    CHECK(void_because(s, 1, msg::start{"nobody", msg::start_reason::asked}) == "no such server");
     s.servers["empty"] = {};
-    CHECK(void_because(s, 1, msg::start{"empty", false}) == "nothing to recover");
+    CHECK(void_because(s, 1, msg::start{"empty", msg::start_reason::asked}) ==
+          "nothing to recover");
     for (std::size_t i = s.servers.size(); i < max_servers; ++i)
         s.servers["x" + std::to_string(i)] = {};
-    CHECK(void_because(s, 1, msg::start{"one more", true}) == "too many servers");
+    CHECK(void_because(s, 1, msg::start{"one more", msg::start_reason::takes}) ==
+          "too many servers");
 }
 
 TEST_CASE("RELEASED and NODEDOWN") {
@@ -94,7 +118,7 @@ TEST_CASE("ENFORCING, DONE, PURGE, LIFT: each only in its epoch, from the one wh
     CHECK(void_because(s, 1, msg::lift{epoch{1}, start_count{0}}) == "another epoch");
     CHECK(void_because(s, 1, msg::done{"nobody", start_count{1}}) == "NEEDs no longer");
     CHECK(void_because(s, 1, msg::done{"vs1", start_count{1}}) == "NEEDs no longer");
-    REQUIRE(counts(s, 1, msg::start{"vs1", false}));
+    REQUIRE(counts(s, 1, msg::start{"vs1", msg::start_reason::asked}));
     CHECK(void_because(s, 1, msg::enforcing{epoch{1}}) == "another epoch");
     CHECK(void_because(s, 1, msg::done{"vs1", start_count{0}}) == "answers an older START");
     CHECK(void_because(s, 2, msg::done{"vs1", start_count{1}}) == "only its host may say so");
@@ -160,8 +184,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::check{"vs1", "a", t},
         input::grace_start{"vs1", t},
         input::grace_done{"vs1", t},
-        input::instance_known{"vs1", true, start_count{1}},
-        input::instance_known{"vs1", false, {}},
+        input::instance_known{"vs1", true, false, true, start_count{1}},
+        input::nfsd_ended{"vs1"},
         input::instance_gone{"vs1"},
         input::serve{"vs1", t},
         input::stop{"vs1", t},
@@ -169,6 +193,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::start{"", t},
         input::lift{"vs1", t},
         input::fence_news{two, t},
+        input::bypass{two, true, t},
+        input::bypass{{}, false, t},
         input::wait{phase::normal, t},
         input::forget{t},
         input::tick{}};
@@ -191,6 +217,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         effect::extend_permit{seconds(1)},
         effect::open_gate{epoch{2}, 0, 1},
         effect::end_nfsd_grace{"vs1"},
+        effect::set_bypass{true},
+        effect::set_bypass{false},
         effect::answer_upcall{t, upcall_status::ok},
         effect::answer_upcall{t, upcall_status::refused},
         effect::answer_upcall{t, upcall_status::failed},
@@ -227,6 +255,9 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         CHECK(words.insert(to_string(o)).second);
     CHECK(describe(msg::lift_request{"vs1", {}}) == "LIFT-REQUEST(vs1)");
     CHECK(describe(msg::attached{}) == "ATTACHED");
+    CHECK(describe(msg::detached{}) == "DETACHED");
+    CHECK(describe(msg::bypass{{}, true}) == "BYPASS(all, on)");
+    CHECK(describe(msg::bypass{node_id{2}, false}) == "BYPASS(node 2, off)");
     CHECK(describe(msg::snapshot{node_id{2}, 1, 0, 3, {}}) == "SNAPSHOT(node 2, part 1/3)");
 }
 

@@ -12,10 +12,19 @@ using namespace grace;
 namespace {
 std::vector<any_message> examples() {
     return {
-        msg::hello{
-            3, "node1", true, milliseconds(900), true, 7, epoch{5}, position{99}, {"vs1", "vs2"}},
+        msg::hello{3,
+                   "node1",
+                   17,
+                   true,
+                   milliseconds(900),
+                   true,
+                   7,
+                   epoch{5},
+                   position{99},
+                   start_count{6},
+                   {{"vs1", start_count{4}}, {"vs2", start_count{6}}}},
         msg::snapshot{node_id{2}, 3, 1, 4, {1, 2, 3}},
-        msg::start{"vs1", true},
+        msg::start{"vs1", msg::start_reason::takes},
         msg::released{"vs1"},
         msg::node_down{node_id{3}, 2},
         msg::attached{},
@@ -30,6 +39,8 @@ std::vector<any_message> examples() {
         msg::durable{position{100}},
         msg::heartbeat{5, {{node_id{2}, 77}}},
         msg::barrier{9},
+        msg::detached{},
+        msg::bypass{node_id{2}, true},
     };
 }
 } // namespace
@@ -71,12 +82,27 @@ TEST_CASE(
     state s;
     s.current = epoch{3};
     s.recovery = epoch{2};
-    s.servers["vs1"].need = true;
+    s.starts = start_count{2};
+    server_state& v = s.servers["vs1"];
+    v.need = true;
+    v.start = start_count{2};
+    v.settled = start_count{1};
     CHECK(good(s)); // reclaiming
+    v.lost = start_count{3};
+    CHECK_FALSE(good(s)); // by a START that never was
+    v.lost = {};
+    v.settled = v.start;
+    CHECK_FALSE(good(s)); // NEEDs, and is settled
+    v.settled = start_count{1};
     s.lifting = true;
     CHECK_FALSE(good(s)); // with a NEED
-    s.servers["vs1"].need = false;
+    v.need = false;
+    CHECK_FALSE(good(s)); // NEEDs not, and is not settled
+    v.settled = v.start;
     CHECK(good(s)); // lifting
+    s.starts = start_count{1};
+    CHECK_FALSE(good(s)); // fewer STARTs than its last one's number
+    s.starts = start_count{2};
     s.recovery = {};
     CHECK_FALSE(good(s)); // out of grace
     s = {};
@@ -127,9 +153,9 @@ TEST_CASE("limits: names that are empty or too long, counts that lie") {
     auto refused = [](any_message m) {
         return !wire::decode(wire::encode({{}, {}, std::move(m)}));
     };
-    CHECK(refused(msg::start{"", false}));
-    CHECK(refused(msg::start{std::string(65, 'x'), false}));
-    CHECK_FALSE(refused(msg::start{std::string(64, 'x'), false}));
+    CHECK(refused(msg::start{"", msg::start_reason::asked}));
+    CHECK(refused(msg::start{std::string(65, 'x'), msg::start_reason::asked}));
+    CHECK_FALSE(refused(msg::start{std::string(64, 'x'), msg::start_reason::asked}));
     CHECK(refused(msg::records{1, {{false, "vs1", "", ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
@@ -143,10 +169,16 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
     s.view = {incarnation{1}, 5};
     s.current = epoch{8};
     s.recovery = epoch{7};
-    s.nodes[node_id{1}] = {"node1", true, true,     true,        false, incarnation{9},
-                           2,       1,    epoch{8}, position{3}, 5};
-    s.servers["vs1"] = {
-        node_id{1}, true, true, start_count{3}, {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+    s.starts = start_count{3};
+    s.nodes[node_id{1}] = {"node1", true, true, true,     false,       incarnation{9},
+                           17,      2,    1,    epoch{8}, position{3}, 5};
+    s.servers["vs1"] = {node_id{1},
+                        true,
+                        true,
+                        start_count{3},
+                        start_count{2},
+                        start_count{1},
+                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
     auto bytes = wire::encode_state(s);
     auto back = wire::decode_state(bytes);
     REQUIRE(back);

@@ -23,6 +23,8 @@ struct bench {
     std::vector<std::optional<std::chrono::milliseconds>> limits;
     std::string ipc;
     std::ostringstream out, err;
+    std::vector<bool> directly; // the bypass, told to the kernel without a daemon
+    result<std::vector<std::uint32_t>> elsewhere = std::vector<std::uint32_t>{};
 
     int run(std::vector<const char*> args) {
         args.insert(args.begin(), "gracectl");
@@ -43,6 +45,16 @@ struct bench {
                                 return answers.empty()
                                            ? result<json>(json{{"ok", true}})
                                            : answers[std::min(asked.size(), answers.size()) - 1];
+                            },
+                            [this](bool on) -> result<void> {
+                                directly.push_back(on);
+                                return {};
+                            },
+                            [this](const std::string&) { return elsewhere; },
+                            [] {
+                                return std::vector<gfs2_mount>{
+                                    {"/srv/a", "8:16", "", "gated"},
+                                    {"/srv/b", "8:32", "", "private"}};
                             }};
         return ctl::run(static_cast<int>(args.size()), args.data(), around);
     }
@@ -53,6 +65,45 @@ json refusal(const char* code) {
 }
 
 } // namespace
+
+TEST_CASE("the bypass: said twice, by the daemon where there is one, never behind the others' back") {
+    bench b;
+    CHECK(b.run({"bypass", "on"}) == exit_usage);
+    CHECK(b.asked.empty());
+    CHECK(b.err.str().find("corrupted") != std::string::npos);
+    CHECK(b.run({"bypass", "on", "--yes"}) == exit_ok);
+    CHECK(b.asked.front() == json{{"verb", "bypass"}, {"on", true}});
+    CHECK(b.run({"bypass", "on", "--yes", "--cluster"}) == exit_ok);
+    CHECK(b.asked.front() == json{{"verb", "bypass"}, {"on", true}, {"node", ""}});
+    CHECK(b.run({"bypass", "off", "--node", "n2"}) == exit_ok);
+    CHECK(b.asked.front() == json{{"verb", "bypass"}, {"on", false}, {"node", "n2"}});
+    CHECK(b.directly.empty());
+
+    b.answers = {fail("graced does not run", ECONNREFUSED)};
+    CHECK(b.run({"bypass", "on", "--yes", "--cluster"}) == exit_not_running);
+    CHECK(b.directly.empty());
+    CHECK(b.run({"bypass", "on", "--yes"}) == exit_ok); // nobody counts this node as closed
+    CHECK(b.directly == std::vector<bool>{true});
+    b.elsewhere = std::vector<std::uint32_t>{2, 3};
+    CHECK(b.run({"bypass", "on", "--yes"}) == exit_failed);
+    CHECK(b.err.str().find("2, 3") != std::string::npos);
+    b.elsewhere = fail("corosync does not answer", ECONNREFUSED);
+    CHECK(b.run({"bypass", "on", "--yes"}) == exit_failed);
+    CHECK(b.directly.size() == 1);
+    CHECK(b.run({"bypass", "on", "--yes", "--told"}) == exit_ok);
+    CHECK(b.run({"bypass", "off"}) == exit_ok); // closing harms nobody
+    CHECK(b.directly == std::vector<bool>{true, true, false});
+}
+
+TEST_CASE("status tells what holds for each mounted GFS2") {
+    bench b;
+    CHECK(b.run({"status", "--json"}) == exit_ok);
+    const json status = json::parse(b.out.str());
+    CHECK(status["filesystems"].size() == 2);
+    CHECK(status["filesystems"][1]["gate"] == "private");
+    CHECK(b.run({"status"}) == exit_ok);
+    CHECK(b.out.str().find("/srv/b: PRIVATE locks") != std::string::npos);
+}
 
 TEST_CASE("what each verb asks") {
     bench b;
@@ -67,6 +118,10 @@ TEST_CASE("what each verb asks") {
     CHECK(asks({"nodes"}) == json{{"verb", "status"}});
     CHECK(asks({"version"}) == json{{"verb", "status"}});
     CHECK(asks({"clients"}) == json{{"verb", "clients"}});
+    CHECK(asks({"exempt", "42"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", true}});
+    CHECK(asks({"exempt", "42", "--off"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", false}});
+    CHECK(asks({"server-hosts", "vs1", "a", "10.0.0.1"}) ==
+          json{{"verb", "server-hosts"}, {"server", "vs1"}, {"hosts", {"a", "10.0.0.1"}}});
     CHECK(asks({"clients", "--server", "vs1"}) == json{{"verb", "clients"}, {"server", "vs1"}});
     CHECK(asks({"start"}) == json{{"verb", "start"}, {"server", ""}, {"timeout", 30.0}});
     CHECK(b.limits.front() == std::chrono::milliseconds(30'000));

@@ -83,6 +83,8 @@ struct module {
     }
     std::uint64_t trips = 0;
     std::uint32_t state = LOCKD_SHIM_STATE_CLOSED;
+    std::uint32_t hooks = LOCKD_SHIM_HOOK_GFS2_LOCK;
+    bool bypass = false;
     octets status_message(std::uint8_t cmd, std::uint32_t seq) {
         return netlink_writer(family, seq)
             .genl(cmd)
@@ -91,6 +93,9 @@ struct module {
             .u32(LOCKD_SHIM_A_STATE, state)
             .u64(LOCKD_SHIM_A_EPOCH, 6)
             .u64(LOCKD_SHIM_A_TRIPS, trips)
+            .u32(LOCKD_SHIM_A_HOOKS, hooks)
+            .u32(LOCKD_SHIM_A_HOOKS_WANTED, LOCKD_SHIM_HOOK_GFS2_LOCK)
+            .u8(LOCKD_SHIM_A_BYPASS, bypass)
             .done();
     }
     void say(const octets& bytes) {
@@ -111,11 +116,24 @@ struct module {
                  .u64(LOCKD_SHIM_A_TRIPS, trips)
                  .done());
     }
-    void attach() {
+    void tell_hooks(std::uint32_t now) {
+        hooks = now;
+        netlink_writer w(family, 0);
+        w.genl(LOCKD_SHIM_CMD_HOOKS_NTF)
+            .u32(LOCKD_SHIM_A_HOOKS, now)
+            .u32(LOCKD_SHIM_A_HOOKS_WANTED, LOCKD_SHIM_HOOK_GFS2_LOCK);
+        if (!now)
+            w.text(LOCKD_SHIM_A_HOOK_ERROR, "gfs2_lock: a live patch has it");
+        tell(w.done());
+    }
+    void answer_attach() {
         const auto r = request();
         REQUIRE(r.cmd == LOCKD_SHIM_CMD_ATTACH);
         say(status_message(LOCKD_SHIM_CMD_ATTACH, r.seq));
         say(error_message(r.seq, 0));
+    }
+    void attach() {
+        answer_attach();
         const auto a = next<input::kernel_attached>();
         CHECK(a.instance == 42);
         CHECK(a.at == epoch{6});
@@ -205,9 +223,8 @@ TEST_CASE_FIXTURE(module, "a server stopped by hand is told before its trip") {
     tell_server(false, 1);
     trips = 1;
     tell(netlink_writer(family, 0).genl(LOCKD_SHIM_CMD_TRIP_NTF).u64(LOCKD_SHIM_A_TRIPS, 1).done());
-    const auto gone = next<input::instance_known>();
+    const auto gone = next<input::nfsd_ended>();
     CHECK(gone.server == "vs1");
-    CHECK(!gone.running);
     CHECK(next<input::kernel_tripped>().trips == 1);
     // Started again; the same count is no news, and what lockd alone dropped is no end of nfsd.
     tell_server(true, 1);
@@ -312,6 +329,146 @@ TEST_CASE_FIXTURE(module, "reclaim: the namespace's file goes along; closing wit
     }
     if (connects == 1) // else the number is in use again
         CHECK(fcntl(fd, F_GETFD) < 0);
+}
+
+TEST_CASE_FIXTURE(module, "a gate that holds nothing back is none, though its module is attached") {
+    kernel.start();
+    attach();
+    kernel.set_namespace("vs1", "/proc/self/ns/net", dir.path);
+    kernel.set_reclaim("vs1", epoch{6}, true, 1);
+    say(error_message(order().seq, 0));
+    next<input::kernel_acked>();
+    SUBCASE("a hook is lost, and is back") {
+        tell_hooks(0);
+        CHECK(next<input::kernel_lost>().why.find("a live patch") != std::string::npos);
+        tell_hooks(0); // told once
+        trips = 5;
+        tell_hooks(LOCKD_SHIM_HOOK_GFS2_LOCK);
+        CHECK(next<input::kernel_attached>().instance == 42);
+    }
+    SUBCASE("an operator bypasses it, and ends that") {
+        bypass = true;
+        tell_gate(LOCKD_SHIM_STATE_OPEN, LOCKD_SHIM_REASON_BYPASS);
+        CHECK(next<input::kernel_lost>().why.find("BYPASSED") != std::string::npos);
+        tell_gate(LOCKD_SHIM_STATE_OPEN, LOCKD_SHIM_REASON_BYPASS);
+        bypass = false;
+        trips = 3; // what tripped meanwhile is told with the attaching, not before
+        tell_gate(LOCKD_SHIM_STATE_CLOSED, LOCKD_SHIM_REASON_BYPASS);
+        CHECK(next<input::kernel_attached>().trips == 3);
+    }
+    SUBCASE("no event came: the status says so") {
+        bypass = true;
+        CHECK(loop.until([&] {
+            auto r = request();
+            if (r.cmd == LOCKD_SHIM_CMD_STATUS_GET)
+                say(status_message(LOCKD_SHIM_CMD_STATUS_GET, r.seq));
+            loop.run_for(10);
+            return !inputs.empty();
+        }));
+        next<input::kernel_lost>();
+        CHECK(kernel.status().attached);
+    }
+    // The kernel has withdrawn the permission: nothing is left to withdraw.
+    kernel.set_reclaim("vs1", epoch{6}, false, 2);
+    CHECK(next<input::kernel_acked>().order == 2);
+}
+
+TEST_CASE_FIXTURE(module, "attaching to a gate that is bypassed") {
+    bypass = true;
+    kernel.start();
+    answer_attach();
+    next<input::kernel_lost>();
+    CHECK(kernel.status().attached);
+    CHECK(kernel.unfit().find("BYPASSED") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(module, "NFSv3 hosts follow the permission to reclaim, a few at a time") {
+    kernel.start();
+    attach();
+    kernel.set_namespace("vs1", "/proc/self/ns/net", dir.path);
+    std::vector<std::string> hosts{"", std::string(256, 'x')};
+    for (int i = 0; i < 100; ++i)
+        hosts.push_back("10.0.0." + std::to_string(i));
+    kernel.set_hosts("vs1", hosts);
+    kernel.set_reclaim("vs1", epoch{6}, true, 1);
+    auto r = order();
+    CHECK(r.cmd == LOCKD_SHIM_CMD_RECLAIM_SET);
+    say(error_message(r.seq, 0));
+    std::vector<std::uint32_t> first;
+    for (int i = 0; i < 64; ++i) {
+        r = order();
+        REQUIRE(r.cmd == LOCKD_SHIM_CMD_HOST_ADD);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_EPOCH) == 6);
+        first.push_back(r.seq);
+    }
+    loop.run_for(20);
+    octets none(64);
+    CHECK(recv(orders, none.data(), none.size(), MSG_PEEK) < 0); // the rest waits
+    for (const auto seq : first)
+        say(error_message(seq, seq == first[3] ? -ENOMEM : 0)); // one is lost, with a message
+    for (int i = 64; i < 100; ++i) {
+        r = order();
+        CHECK(r.cmd == LOCKD_SHIM_CMD_HOST_ADD);
+        say(error_message(r.seq, 0));
+    }
+    CHECK(next<input::kernel_acked>().order == 1);
+    // While it may reclaim, at once.
+    kernel.set_hosts("vs1", {"late"});
+    CHECK(order().cmd == LOCKD_SHIM_CMD_HOST_ADD);
+}
+
+TEST_CASE_FIXTURE(module, "orders of people: bypass, exempt") {
+    std::vector<result<void>> answers;
+    const auto note = [&](result<void> r) { answers.push_back(std::move(r)); };
+    const auto answered = [&] { return loop.until([&] { return !answers.empty(); }); };
+    kernel.set_bypass(true, note); // nobody is there
+    REQUIRE(answers.size() == 1);
+    CHECK_FALSE(answers[0]);
+    answers.clear();
+    kernel.start();
+    attach();
+    kernel.set_bypass(true, note);
+    auto r = order();
+    CHECK(r.cmd == LOCKD_SHIM_CMD_BYPASS_SET);
+    CHECK(r.numbers.at(LOCKD_SHIM_A_BYPASS) == 1);
+    CHECK(answers.empty());
+    say(error_message(r.seq, 0));
+    REQUIRE(answered());
+    CHECK(answers[0]);
+    answers.clear();
+
+    kernel.set_exempt(0x7fffffff, true, note); // no such process
+    REQUIRE(answers.size() == 1);
+    CHECK_FALSE(answers[0]);
+    answers.clear();
+    const auto self = std::uint32_t(getpid());
+    kernel.set_exempt(self, true, note);
+    r = order();
+    CHECK(r.cmd == LOCKD_SHIM_CMD_EXEMPT_SET);
+    CHECK(r.numbers.at(LOCKD_SHIM_A_PID) == self);
+    say(error_message(r.seq, -ENOSPC, "too many processes are exempt"));
+    REQUIRE(answered());
+    CHECK(answers[0].error().message.find("too many") != std::string::npos);
+    answers.clear();
+    kernel.set_exempt(self, true, note);
+    say(error_message(order().seq, 0));
+    REQUIRE(answered());
+    CHECK(answers[0]);
+    // Another module knows nothing of it: told again.
+    unload();
+    next<input::kernel_lost>();
+    loaded = true;
+    REQUIRE(loop.until([&] { return orders >= 0; }));
+    attach();
+    r = order();
+    CHECK(r.cmd == LOCKD_SHIM_CMD_EXEMPT_SET);
+    CHECK(r.numbers.at(LOCKD_SHIM_A_PID) == self);
+    // Who waits is answered when the module goes.
+    answers.clear();
+    kernel.set_bypass(false, note);
+    unload();
+    REQUIRE(answered());
+    CHECK_FALSE(answers[0]);
 }
 
 TEST_CASE_FIXTURE(module, "not loaded, unloaded, loaded again") {

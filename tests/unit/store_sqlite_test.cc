@@ -192,9 +192,10 @@ public:
             m.lifting = m.recovery && upto(2) == 1;
             m.purged = any_epoch();
             for (std::uint64_t i = upto(4); i > 0; --i) {
-                m.servers[server()] = {m.recovery && !m.lifting && upto(2) == 1, upto(2) == 1,
-                                       start_count{upto(100)},
-                                       node_id{static_cast<std::uint32_t>(rng_())}};
+                m.servers[server()] = {
+                    m.recovery && !m.lifting && upto(2) == 1, upto(2) == 1,
+                    start_count{upto(100)}, start_count{upto(100)},
+                    start_count{upto(100)}, node_id{static_cast<std::uint32_t>(rng_())}};
                 m.nodes[node_id{static_cast<std::uint32_t>(1 + upto(5))}] =
                     "node" + std::to_string(upto(9));
             }
@@ -734,6 +735,69 @@ TEST_CASE("an empty file is a new database, with a warning") {
     REQUIRE(opened);
     CHECK(opened->created);
     CHECK(opened->warnings.size() >= 1);
+}
+
+TEST_CASE("a database of version 1 is changed, after a copy of it was made") {
+    const temp_dir dir;
+    fs::copy_file(std::string(STORE_DATA) + "/schema-1.sqlite", dir.file());
+    const std::string copy = dir.file() + ".schema-1";
+    {
+        auto opened = sqlite_store::open_and_load(at_path(dir.file()));
+        REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().message));
+        REQUIRE(opened->warnings.size() == 1);
+        CHECK(opened->warnings.front().find(copy) != std::string::npos);
+        const stored_meta& m = opened->state.meta;
+        CHECK(m.current == epoch{4});
+        CHECK(m.recovery == epoch{3});
+        CHECK(m.applied == position{77});
+        // What was over when it was written was settled; what NEEDs was not.
+        CHECK(m.servers.at("vs1") ==
+              stored_server{false, false, start_count{2}, start_count{}, start_count{2}, node_id{1}});
+        CHECK(m.servers.at("vs2") ==
+              stored_server{true, true, start_count{3}, start_count{}, start_count{}, node_id{2}});
+        CHECK(opened->state.records.at("vs1").at("alice").princhash == std::string(32, 'h'));
+        CHECK(opened->state.records.at("vs2").at(std::string("b\0b", 3)).at == epoch{3});
+    }
+    CHECK(sqlite_store::open_and_load(at_path(dir.file()))->warnings.empty());
+    // The older graced can go on with the copy.
+    sqlite3* db = nullptr;
+    REQUIRE(sqlite3_open_v2(copy.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK);
+    sqlite3_stmt* s = nullptr;
+    REQUIRE(sqlite3_prepare_v2(db,
+                               "SELECT count(*), (SELECT user_version FROM pragma_user_version), "
+                               "(SELECT application_id FROM pragma_application_id) FROM records",
+                               -1, &s, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_step(s) == SQLITE_ROW);
+    CHECK(sqlite3_column_int(s, 0) == 3);
+    CHECK(sqlite3_column_int(s, 1) == 1);
+    CHECK(sqlite3_column_int(s, 2) == sqlite_store::application_id);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    struct stat st {};
+    REQUIRE(::stat(copy.c_str(), &st) == 0);
+    CHECK((st.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("no room for the copy: the database is not changed") {
+    if (!own_mounts()) {
+        MESSAGE("skipped: no mounts here");
+        return;
+    }
+    const temp_dir dir;
+    REQUIRE(::mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=100k") == 0);
+    fs::copy_file(std::string(STORE_DATA) + "/schema-1.sqlite", dir.file());
+    {
+        std::ofstream fill(dir.file("fill"));
+        while (fill << std::string(1000, 'x') << std::flush) {
+        }
+    }
+    fs::resize_file(dir.file("fill"), fs::file_size(dir.file("fill")) - 8192);
+    const std::string before = content(dir.file());
+    CHECK(sqlite_store::exit_code(open_error(at_path(dir.file()))) == 74);
+    CHECK(content(dir.file()) == before);
+    CHECK_FALSE(fs::exists(dir.file() + ".schema-1"));
+    CHECK_FALSE(fs::exists(dir.file() + ".schema-1.new"));
+    ::umount2(dir.path().c_str(), MNT_DETACH);
 }
 
 TEST_CASE("databases of the future and of others") {

@@ -27,6 +27,7 @@ struct parameters {
     node_id self;
     std::string name;
     incarnation life;                        // never used before, never 0
+    std::uint64_t boot = 0;                  // of the kernel; never 0
     duration grace_period = seconds(90);     // from the opening of reclaim; at most doubled
     duration orphan_timeout = seconds(600);  // a NEED without a host ends after this
     duration daemon_timeout = seconds(300);  // a node without daemon that blocks others is fenced
@@ -48,6 +49,7 @@ struct gate_local {
     std::uint64_t order = 0;     // number of the last order of either kind
     std::uint64_t close_order = 0, close_acked = 0;
     instant retry_at = 0;
+    std::uint64_t changes = 0; // how often it was attached or lost
     // A kernel that was closed for a later epoch is closed for this one, too: a node whose state
     // was given up for that of a quorate majority may have been further on.
     bool closed_at(epoch e) const {
@@ -61,9 +63,9 @@ enum class reclaim_state : std::uint8_t { off, opening, on, closing };
 struct instance {
     bool running = false; // its nfsd has state: started, and adopted or answered GraceStart
     bool stopping = false;
-    start_count answered;   // the START whose records were given to its nfsd
-    bool dropped = false;   // its nfsd ended without a stop: its clients' locks are gone,
-    start_count dropped_at; // and a START later than this one is owed
+    start_count answered;        // the START whose records were given to its nfsd
+    bool dropped = false;        // its nfsd ended without a stop: a START is owed for that
+    bool tells_completes = true; // false: a record says that its client has begun to reclaim
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
     instant opened_at = 0, deadline = 0;
@@ -121,7 +123,17 @@ private:
         enum class where : std::uint8_t { queued, sent, applied } at = where::queued;
         position applied_at;
     };
-    enum class request_kind : std::uint8_t { serve, stop, released, start, lift, fence_news, wait };
+    enum class request_kind : std::uint8_t {
+        serve,
+        stop,
+        released,
+        start,
+        lift,
+        fence_news,
+        bypass_on,
+        bypass_off,
+        wait
+    };
     struct request {
         request_kind kind;
         std::string server;
@@ -137,6 +149,7 @@ private:
         std::string server;
         ticket id;
         instant give_up;
+        std::uint64_t after = 0; // the commit that has to be durable before; 0: not ready yet
     };
 
     // --- inputs ---
@@ -165,6 +178,7 @@ private:
     void on(const input::grace_start&);
     void on(const input::grace_done&);
     void on(const input::instance_known&);
+    void on(const input::nfsd_ended&);
     void on(const input::instance_gone&);
     void on(const input::serve&);
     void on(const input::stop&);
@@ -172,6 +186,7 @@ private:
     void on(const input::start&);
     void on(const input::lift&);
     void on(const input::fence_news&);
+    void on(const input::bypass&);
     void on(const input::wait&);
     void on(const input::forget&);
     void on(const input::tick&) {}
@@ -205,6 +220,7 @@ private:
     void decide_grace_starts();
     void decide_requests();
     bool settle(ticket, request&); // true: answered
+    static msg::start_reason reason_of(request_kind);
     void ask(ticket, request_kind, std::string server, node_id = {}, phase = phase::normal);
     void decide_permit();
     void decide_timeouts();
@@ -229,6 +245,7 @@ private:
     enum class said : std::uint8_t {
         founding,
         attached,
+        detached,
         node_down,
         enforcing,
         purge,
@@ -295,9 +312,12 @@ private:
     permit permit_;
     instant permit_sent_ = 0;
     std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
-    std::uint64_t barrier_ = 0;  // number of the barrier that is out
+    // Left the ring and are in it again: how often each had died before. No group's news tells it
+    // of a node without daemon.
+    std::map<node_id, std::uint64_t> returned_;
+    std::uint64_t barrier_ = 0; // number of the barrier that is out
     std::uint64_t barrier_trips_ = 0, barrier_round_ = 0;
-    std::map<node_id, instant> daemonless_since_;
+    std::map<node_id, instant> daemonless_since_, holds_up_since_;
     std::map<std::string, instant> orphan_since_;
     std::set<node_id> fence_asked_;
     std::deque<pending_record> records_;

@@ -6,6 +6,7 @@
 #include "grace/store_op.hh"
 #include "grace/types.hh"
 
+#include <optional>
 #include <variant>
 
 namespace grace::input {
@@ -28,12 +29,15 @@ struct confchg {
 struct ring {
     std::uint64_t seq;
 };
-// quorum service: a membership; `votes` of each of its nodes, and what is expected in all.
+// quorum service: a membership; `votes` of each of its nodes, and what is expected in all. `left`:
+// who was in an earlier ring and did not come along into this one; a node that rebooted before it
+// was missed is in `votes` all the same (quorum_v1_nodelist_notification_fn_t, corosync 3.1).
 struct quorum {
     bool quorate;
     std::uint64_t ring_seq;
     std::map<node_id, std::uint32_t> votes;
     std::uint32_t expected;
+    std::set<node_id> left = {};
 };
 // Members of dlm_controld's group; `known` is false where there is none (embedded lock table).
 struct dlm_members {
@@ -42,10 +46,13 @@ struct dlm_members {
 };
 
 // --- locks (DLM through the keeper) ---
-// What is held when the keeper was reached: the first news after start or after locks_lost.
+// What is held when the keeper was reached: the first news after start or after locks_lost. A
+// former daemon's request may be outstanding; its answer comes as if it were this one's.
 struct locks_known {
     lock_mode grace;
     bool alive;
+    std::optional<lock_mode> requested = {}; // on grace
+    bool alive_requested = false;            // EX on the own alive
 };
 // `value` only for resource grace and only if the DLM says it is valid (not VALNOTVALID).
 struct lock_granted {
@@ -124,12 +131,17 @@ struct grace_done {
 };
 
 // --- an NFS server of this node, as graced-server reports it ---
-// Its namespace exists: it may be adopted (running) or is about to start. Not running any more,
-// without a stop before: its nfsd ended by itself or by hand, and its clients' locks are gone.
+// Its namespace exists: it may be adopted (running) or is about to start.
 struct instance_known {
     std::string server;
     bool running;
+    bool stopping;        // a stop had been asked for when this daemon's predecessor ended
+    bool tells_completes; // upcalls v1, v2: Create says that a client has reclaimed all it wants
     start_count answered;
+};
+// Its nfsd ended: if no stop came before, by itself or by hand, and its clients' locks are gone.
+struct nfsd_ended {
+    std::string server;
 };
 struct instance_gone {
     std::string server;
@@ -160,6 +172,11 @@ struct fence_news {
     node_id node;
     ticket id;
 }; // answered when all others enforce
+struct bypass {
+    node_id node;
+    bool on;
+    ticket id;
+}; // open the gate of a node (none: of all) past everything, or no longer; answered when agreed
 struct wait {
     phase until;
     ticket id;
@@ -181,8 +198,8 @@ using any_input =
                  input::kernel_attached, input::kernel_acked, input::kernel_refused,
                  input::kernel_tripped, input::kernel_closed, input::kernel_lost, input::create,
                  input::remove, input::check, input::grace_start, input::grace_done,
-                 input::instance_known, input::instance_gone, input::serve, input::stop,
-                 input::released, input::start, input::lift, input::fence_news, input::wait,
-                 input::forget, input::tick>;
+                 input::instance_known, input::nfsd_ended, input::instance_gone, input::serve,
+                 input::stop, input::released, input::start, input::lift, input::fence_news,
+                 input::bypass, input::wait, input::forget, input::tick>;
 
 } // namespace grace

@@ -20,13 +20,16 @@ struct hello {
     // answers the HELLO of a former life (its sender was slow) must not pass for ours.
     std::uint64_t number = 0;
     std::string name;
+    std::uint64_t boot = 0; // of its kernel: another one than the last means that the node was down
     bool attached = false;
     duration permit_ttl = 0;
     bool has_database = false;
     std::uint64_t quorate_view = 0;
     epoch current;
     position applied;
-    std::set<std::string> running; // servers whose nfsd has not stopped here: it is their host
+    start_count starts; // no START of the group that is founded gets a number that was used
+    // Servers whose nfsd has not stopped here, and which START it was told: it is their host.
+    std::map<std::string, start_count> running;
     bool operator==(const hello&) const = default;
 };
 // One part of the state as of the position of `to`'s HELLO number `hello`. `to` none: founding,
@@ -38,10 +41,16 @@ struct snapshot {
     std::vector<std::uint8_t> data;
     bool operator==(const snapshot&) const = default;
 };
-// The server's records become reclaimable. With `take`, the sender hosts it from here on.
+// The server's records become reclaimable.
+enum class start_reason : std::uint8_t {
+    asked,  // an operator, or news of a death: its nfsd may have lost nothing
+    takes,  // the sender hosts it from here on
+    stops,  // the sender, its host, is about to end its nfsd
+    dropped // its locks are gone: its nfsd ended by itself, its node left the DLM
+};
 struct start {
     std::string server;
-    bool take = false;
+    start_reason why = start_reason::asked;
     bool operator==(const start&) const = default;
 };
 // The sender's kernel has closed the server and dropped its locks: another node may host it.
@@ -112,6 +121,16 @@ struct barrier {
     std::uint64_t number = 0;
     bool operator==(const barrier&) const = default;
 };
+// The sender's gate holds nothing back any more: its module or a hook is gone, or it is bypassed.
+struct detached {
+    bool operator==(const detached&) const = default;
+};
+// An operator opens the node's gate past everything, or no longer. `node` none: every node's.
+struct bypass {
+    node_id node;
+    bool on = false;
+    bool operator==(const bypass&) const = default;
+};
 
 } // namespace grace::msg
 
@@ -120,7 +139,8 @@ namespace grace {
 using any_message =
     std::variant<msg::hello, msg::snapshot, msg::start, msg::released, msg::node_down,
                  msg::attached, msg::enforcing, msg::done, msg::purge, msg::lift, msg::lift_request,
-                 msg::records, msg::durable, msg::heartbeat, msg::barrier>;
+                 msg::records, msg::durable, msg::heartbeat, msg::barrier, msg::detached,
+                 msg::bypass>;
 
 struct envelope {
     view_id view;     // zero for HELLO and SNAPSHOT
@@ -130,6 +150,7 @@ struct envelope {
 };
 
 const char* to_string(msg::outcome);
+const char* to_string(msg::start_reason);
 std::string describe(const any_message&); // one line for people: "DONE(vs1, start 4, deadline)"
 
 } // namespace grace

@@ -62,6 +62,9 @@ struct extend_permit {
 struct end_nfsd_grace {
     std::string server;
 };
+struct set_bypass {
+    bool on;
+};
 struct answer_upcall {
     ticket id;
     upcall_status status;
@@ -88,8 +91,9 @@ struct tell {
 // In the order of the list above: the variant's index is the rank.
 using any_effect =
     std::variant<effect::close_gate, effect::persist, effect::send, effect::query_dlm_members,
-                 effect::leave_group, effect::join_group, effect::convert, effect::cancel, effect::set_reclaim, effect::extend_permit,
-                 effect::open_gate, effect::end_nfsd_grace, effect::answer_upcall,
+                 effect::leave_group, effect::join_group, effect::convert, effect::cancel,
+                 effect::set_reclaim, effect::extend_permit, effect::open_gate,
+                 effect::end_nfsd_grace, effect::set_bypass, effect::answer_upcall,
                  effect::answer_grace_start, effect::answer_request, effect::fence, effect::tell>;
 
 using output = std::vector<any_effect>;

@@ -66,6 +66,9 @@ public:
     virtual void extend_permit(instant until) = 0;
     // Ends nfsd's own grace in the server's namespace (v4_end_grace).
     virtual void end_nfsd_grace(const std::string& server) = 0;
+    // The operator's bypass: on, nothing is held back and no order is acknowledged; off, the gate is
+    // closed. Answers: input kernel_lost, kernel_attached. A gate without one has nothing to do.
+    virtual void set_bypass(bool /*on*/) {}
 };
 
 // The status of an upcall's answer, as nfsdcld uses them (utils/nfsdcld/nfsdcld.c).

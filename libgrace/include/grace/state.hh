@@ -22,9 +22,10 @@ struct node_state {
     std::string name;
     bool member = false;      // in the process group
     bool synced = false;      // has the state; only its messages count
-    bool attached = false;    // its gate has been attached since it was last down
+    bool attached = false;    // its gate was attached since it was last down, and not detached since
     bool down = false;        // it died and has not come back
     incarnation life;         // of the daemon that said HELLO last
+    std::uint64_t boot = 0;   // of the kernel that it said HELLO on; 0: not known
     std::uint64_t hello = 0;  // number of that HELLO; 0: none in this membership
     std::uint64_t deaths = 0; // which death the proof of fencing is about
     epoch enforcing;          // the epoch of its last ENFORCING; E is enforcing == C
@@ -38,6 +39,8 @@ struct server_state {
     bool need = false;   // N: its clients may still reclaim
     bool needed = false; // it NEEDed in this grace; the purge concerns it
     start_count start;   // number of its last START
+    start_count lost;    // … of the last one that stands for locks that are gone for sure
+    start_count settled; // … of the last one that was done; start, unless it NEEDs
     record_map records;
     bool operator==(const server_state&) const = default;
 };
@@ -58,6 +61,14 @@ struct state {
     std::map<std::string, server_state> servers;
     bool operator==(const state&) const = default;
 };
+
+// What an nfsd still has that was told START `answered`, and has not stopped since.
+enum class standing : std::uint8_t {
+    nothing,    // its locks are gone
+    reclaiming, // what was reclaimed so far; others may still
+    intact      // all of it
+};
+standing standing_of(const server_state&, start_count answered);
 
 bool in_grace(const state&);
 bool any_need(const state&);

@@ -13,8 +13,8 @@ namespace grace {
 // The small part of the state, written with every batch.
 struct stored_server {
     bool need = false;
-    bool needed = false; // it NEEDed in this grace: the purge concerns it
-    start_count start;
+    bool needed = false;              // it NEEDed in this grace: the purge concerns it
+    start_count start, lost, settled; // state.hh
     node_id host;
     bool operator==(const stored_server&) const = default;
 };

@@ -10,7 +10,7 @@
 
 namespace grace::wire {
 
-constexpr std::uint16_t version = 1;
+constexpr std::uint16_t version = 2;
 constexpr std::size_t snapshot_part_size = 256 * 1024; // well below cpg's 1 MiB - 1 KiB
 constexpr std::size_t max_changes = 512;               // records in one message: <= 600 KiB
 

@@ -297,7 +297,7 @@ void run::inject(fault f, node& n) {
             w_.trip(i); // the tripwire on nfsd's way down
             n.running.erase(s);
             checker_.nfsd_gone(n, s, true);
-            n.take(input::instance_known{s, false, {}});
+            n.take(input::nfsd_ended{s});
         }
         break;
     case fault::migrate:

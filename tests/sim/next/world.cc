@@ -340,6 +340,7 @@ void world::start_daemon(unsigned i) {
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
+    p.boot = n.boot;
     p.life = incarnation{n.boot * 1000000 + n.life * 64 + i};
     n.daemon = std::make_unique<engine>(
         ports{n, n, n, n, n, n, n, n}, [&n] { return n.clock(); },
@@ -347,7 +348,7 @@ void world::start_daemon(unsigned i) {
         n.has_disk ? std::optional(n.disk) : std::nullopt);
     n.upcalls.clear();
     for (auto& [server, answered] : n.running)
-        n.take(input::instance_known{server, true, answered});
+        n.take(input::instance_known{server, true, false, true, answered});
     ++n.socket;
     n.kern.attached = true;
     n.kern.gate = gate_state::closed;

@@ -87,6 +87,16 @@ def unload(node):
     node.run("rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules")
 
 
+def gates(cluster, mutants=False, permit_ms=20000):
+    """Loads the modules on both nodes, and on each a daemon opens its gate: the Shim of node1, of node2."""
+    modules, shimctl = build(cluster.session.options.kernel, mutants=mutants)
+    cluster.each(lambda node: load(node, modules))
+    shims = [Shim(node, shimctl) for node in cluster.nodes[:2]]
+    for shim in shims:
+        shim.start(permit_ms)
+    return shims
+
+
 class Shim:
     """One process of shimctl: a socket that may be the daemon's."""
 

@@ -40,6 +40,7 @@ def run(cluster):
     flock(cluster, shim1)
     in_flight(cluster, shim1, early)
     permit(cluster, shim1, early)
+    bypass(cluster, shim1, early, shimctl)
     tripwire(cluster, shim1, shim2, holder, early)
     socket(cluster, shim1, early, shimctl)
 
@@ -214,6 +215,42 @@ def permit(cluster, shim, owner):
 
 def events(shim, name):
     return [event for event in shim.events() if event[1] == name]
+
+
+def bypass(cluster, shim, owner, shimctl):
+    """An operator opens the gate past its daemon: everything passes, and no order is answered as if it held anything."""
+    node1 = cluster.nodes[0]
+    shim.close()
+    waiter = Locker(node1, FILE, "bypass-waiter")
+    waiter.start_lock("w", 0, 10)
+    cluster.wait(lambda: shim.status()["waiters"] == 1, 5, "a waiter at the gate")
+    operator = _gate.Shim(node1, shimctl, "operator")
+    operator.order("bypass 1")
+    operator.order("bypass 1")
+    waiter.wait_granted(10)
+    status = shim.status()
+    assert (status["state"], status["reason"], status["bypass"]) == ("open", "bypass", 1), status
+    assert not any(each["held"] or each["in-grace"] for each in shim.namespaces().values()), shim.namespaces()
+    shim.order(f"gate closed {shim.epoch}", "EBUSY")
+    shim.order(f"gate open {shim.epoch} {status['trips']}", "EBUSY")
+    shim.order(f"reclaim /proc/self/ns/net give {shim.epoch}", "EBUSY")
+    shim.order("permit 0")
+    operator.program.kill()
+    cluster.wait(lambda: not operator.program.alive(), 5, "the operator's socket to close")
+    assert owner.try_lock("w", 20, 1), "held back in spite of the bypass"
+    owner.unlock(20, 1)
+    off = _gate.Shim(node1, shimctl, "operator2")
+    off.order("bypass 0")
+    off.program.kill()
+    status = shim.status()
+    assert (status["state"], status["reason"], status["bypass"]) == ("closed", "bypass", 0), status
+    assert all(each["held"] for each in shim.namespaces().values())
+    assert not owner.try_lock("w", 20, 1), "the end of the bypass did not close the gate"
+    assert len(cluster.logged(node1, "kernel", "gate BYPASS ON by shimctl")) >= 1 and cluster.logged(node1, "kernel", "gate BYPASS off")
+    waiter.unlock()
+    waiter.close()
+    shim.open()
+    cluster.step("bypass, by a socket that is not the daemon's and is gone: a waiter has its lock, no order to close is acknowledged; off: closed, until an order")
 
 
 def tripwire(cluster, shim1, shim2, holder, owner):

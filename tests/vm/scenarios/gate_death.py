@@ -13,12 +13,8 @@ FILE = "/srv/data/death"
 
 def run(cluster):
     node1, node2 = cluster.nodes
-    modules, shimctl = _gate.build(cluster.session.options.kernel)
-    cluster.each(lambda node: _gate.load(node, modules))
-    shim, shim2 = _gate.Shim(node1, shimctl), _gate.Shim(node2, shimctl)
     # The permit is far longer than corosync takes: the tripwire alone must do it.
-    shim.start(permit_ms=60000)
-    shim2.start()
+    shim, shim2 = _gate.gates(cluster, permit_ms=60000)
     holder, waiter = Locker(node2, FILE, "holder"), Locker(node1, FILE, "waiter")
     holder.lock()
     waiter.start_lock()

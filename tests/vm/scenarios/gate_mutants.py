@@ -16,17 +16,14 @@ LIMIT_S = 900
 
 def run(cluster):
     node1, node2 = cluster.nodes
-    modules, shimctl = _gate.build(cluster.session.options.kernel, mutants=True)
-    cluster.each(lambda node: _gate.load(node, modules))
-    shim, shim2 = _gate.Shim(node1, shimctl), _gate.Shim(node2, shimctl)
-    shim.start()
-    shim2.start()
+    shim, shim2 = _gate.gates(cluster, mutants=True)
 
     # The last but one ends the second node's daemon.
     for module, mutant, check in (
         ("gfs2_gate", "mutant_no_recheck", lambda other, owner: gate_basic.queued_grant(cluster, shim, other, owner)),
         ("gfs2_gate", "mutant_no_restore", lambda other, owner: gate_basic.upgrade(cluster, shim, other, owner)),
         ("lockd_shim", "mutant_no_permit", lambda other, owner: gate_basic.permit(cluster, shim, owner)),
+        ("lockd_shim", "mutant_silent_bypass", lambda other, owner: silent_bypass(cluster, shim, owner)),
         ("gfs2_gate", "mutant_no_tripwire", lambda other, owner: stopped_by_hand(cluster, shim)),
         ("lockd_shim", "mutant_two_states", lambda other, owner: reclaim(cluster, shim, other)),
         ("gfs2_gate", "mutant_no_tripwire", lambda other, owner: gate_basic.tripwire(cluster, shim, shim2, other, owner)),
@@ -53,6 +50,13 @@ def run(cluster):
                 shim.reclaim("withdraw")
         shim.close()
         shim.open()
+
+
+def silent_bypass(cluster, shim, owner):
+    try:
+        gate_basic.bypass(cluster, shim, owner, _gate.build(cluster.session.options.kernel, mutants=True)[1])
+    finally:
+        shim.order("bypass 0")
 
 
 def stopped_by_hand(cluster, shim):

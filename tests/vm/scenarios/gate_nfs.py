@@ -16,12 +16,8 @@ NFS_FILE = "/mnt/nfs"
 def run(cluster):
     node1, node2 = cluster.nodes
     client1, client2 = cluster.clients
-    modules, shimctl = _gate.build(cluster.session.options.kernel)
-    cluster.each(lambda node: _gate.load(node, modules))
-    shim, shim2 = _gate.Shim(node1, shimctl), _gate.Shim(node2, shimctl)
-    shim.start()
+    shim, shim2 = _gate.gates(cluster)
     shim.close()
-    shim2.start()
     local = Locker(node2, FILE, "local")
     assert local.try_lock()
     local.unlock()

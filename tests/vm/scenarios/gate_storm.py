@@ -31,11 +31,8 @@ until [ -e /run/storm-over ]; do nap 80; done
 
 def run(cluster):
     node1, node2 = cluster.nodes
-    modules, shimctl = _gate.build(cluster.session.options.kernel)
-    cluster.each(lambda node: _gate.load(node, modules))
-    shim, shim2 = _gate.Shim(node1, shimctl), _gate.Shim(node2, shimctl)
-    shim.start()
-    shim2.start()
+    _, shimctl = _gate.build(cluster.session.options.kernel)
+    shim, shim2 = _gate.gates(cluster)
     node1.run(f"truncate -s 4096 {FILE}")
     seed = random.randrange(1 << 32)
     cluster.step(f"seed {seed}")

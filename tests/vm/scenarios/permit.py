@@ -97,6 +97,19 @@ def run(cluster):
     margin(cluster, "corosync stopped", node1, node2, began)
     back(cluster, node1)
 
+    # Power failure: nobody is left to see the gate. Its last permit cannot reach further than a permit's length.
+    cluster.fence.hold()
+    began = time.monotonic()
+    node1.kill()
+    changed, _ = when(cluster, node2, "corosync", CONFCHG, began)
+    left = changed - began - ttl / 1000
+    cluster.step(
+        f"killed: its last permit was over {ttl / 1000:.2f} s later at most, membership changed on node2 after "
+        f"{changed - began:.2f} s: {left:.2f} s to spare"
+    )
+    assert left > node2.clock.uncertainty, f"killed: a permit could outlast the membership by {-left:.3f} s"
+    back(cluster, node1)
+
     # Paused, its clock runs on: it wakes up behind its permit. No local lock gets through.
     probe = Locker(node1, "/srv/data/probe", "probe")
     assert probe.try_lock()
@@ -124,22 +137,31 @@ def run(cluster):
     node1.pause(clock_runs=False)
     when(cluster, node2, "corosync", CONFCHG, began)
     start = node2.spawn("graced-server start vs1", log="start-vs1")
-    cluster.wait(lambda: (_graced.status(node2) or {}).get("phase") == "entering", 60, "the grace to begin")
+    cluster.wait(lambda: (_graced.status(node2) or {}).get("recovery"), 60, "the grace to begin")
     node1.resume()
-    deadline = time.monotonic() + 10
+    # It may come back into the membership, live and unfenced, and the phase may be called reclaiming then: nobody is
+    # dead any more. Its PR is still in the DLM, which gives no CW before node1 was fenced.
+    phases, deadline = set(), time.monotonic() + 15
     while time.monotonic() < deadline:
         now = _graced.status(node2)
-        assert now["phase"] == "entering" and now["gate"] == "closed", f"reclaim before node1 was fenced: {now}"
+        phases.add(now["phase"])
+        assert now["gate"] == "closed" and now["lock"]["mode"] != "CW", f"CW before node1 was fenced: {now}"
+        assert not any(server["reclaim_open"] for server in now["servers"]), f"reclaim before node1 was fenced: {now}"
         assert not rival.try_lock(), "the lock of a client that may still reclaim it was given away"
+        assert start.alive(), "the server has started before node1 was fenced"
         time.sleep(0.5)
+    asked = time.monotonic()
     cluster.fence.release()
-    cluster.fence.wait(node1)
+    fenced = cluster.fence.wait(node1, timeout=120, since=began)
     cluster.wait(lambda: (_graced.status(node2) or {}).get("phase") in ("reclaiming", "lifting"), 120, "reclaim to open")
     assert start.wait(180) == 0, start.output()[-300:]
     _graced.wait_normal(cluster, [node2, node3], deadline=_graced.GRACE_PERIOD * 4)
     held.write("still here")
     assert not rival.try_lock(), "the client lost its lock"
-    cluster.step("paused with its clock standing still: no reclaim before it was fenced, the client kept its lock")
+    cluster.step(
+        f"paused with its clock standing still: back for {asked - began:.0f} s and unfenced (phase {', '.join(sorted(phases))}), no CW and no "
+        f"reclaim; fenced {fenced.answered - asked:.1f} s after it was let, then the client reclaimed its lock"
+    )
     cluster.join(node1)
     _graced.wait_normal(cluster)
 
