@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 namespace grace::sim {
 namespace {
@@ -65,6 +66,20 @@ void node::query_dlm_members() {
     });
 }
 
+void node::leave() {
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l == life && daemon)
+            world_.leave_group(*this);
+    });
+}
+
+void node::join_again() {
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l == life && daemon)
+            world_.join_group(*this);
+    });
+}
+
 void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) {
     std::optional<lvb_bytes> value;
     if (v)
@@ -90,7 +105,7 @@ void node::cancel(lock_resource r, node_id n) {
 void node::commit(store_batch batch, position at) {
     world_.after(world_.next(*this, world::disk),
                  [this, b = boot, l = life, batch = std::move(batch), at] {
-                     if (b != boot)
+                     if (b != boot || disk_broken)
                          return;
                      apply_batch(disk, batch);
                      has_disk = true;
@@ -439,6 +454,35 @@ void world::kill_daemon(unsigned i) {
             locks.convert(n.id, grace_lock, lock_mode::nl);
         pump_locks();
     });
+}
+
+void world::leave_group(node& n) {
+    const std::uint64_t c = component_of_.at(n.id);
+    std::set<node_id> group = rings_[c].group;
+    if (group.erase(n.id) == 0)
+        return;
+    confchg(c, group, {{n.id, input::left_reason::process}}, {});
+    input::confchg own{{group.begin(), group.end()}, {}, {{n.id, input::left_reason::process}}};
+    deliver(n, [&n, own] { n.take(own); });
+}
+
+void world::join_group(node& n) {
+    const std::uint64_t c = component_of_.at(n.id);
+    std::set<node_id> group = rings_[c].group;
+    if (group.insert(n.id).second)
+        confchg(c, group, {}, {n.id});
+}
+
+void world::break_disk(unsigned i) {
+    node& n = (*this)[i];
+    n.disk_broken = true;
+    n.take(input::store_failed{"the recovery database cannot be written: disk full"});
+}
+
+void world::mend_disk(unsigned i) {
+    node& n = (*this)[i];
+    if (std::exchange(n.disk_broken, false))
+        n.take(input::store_opened{});
 }
 
 void world::power_off(unsigned i) {

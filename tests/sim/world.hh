@@ -52,6 +52,7 @@ public:
     sim::kernel kern;
     stored_state disk;
     bool has_disk = false;
+    bool disk_broken = false; // commits are lost, nothing becomes durable
     std::map<std::string, start_count> running;                 // servers whose nfsd runs here
     std::map<std::string, std::vector<std::string>> nfsd_lists; // who may reclaim, as nfsd was told
     std::map<std::uint64_t, upcall_status> upcalls;
@@ -68,6 +69,8 @@ public:
 
     void mcast(bytes) override;
     void query_dlm_members() override;
+    void leave() override;
+    void join_again() override;
     void convert(lock_resource, node_id, lock_mode, const lvb_bytes*) override;
     void cancel(lock_resource, node_id) override;
     void commit(store_batch, position) override;
@@ -124,6 +127,8 @@ public:
     void boot(unsigned id);         // power, ring, kernel module; no daemon
     void start_daemon(unsigned id); // joins the group
     void kill_daemon(unsigned id);  // SIGKILL: PROCDOWN
+    void break_disk(unsigned id);   // the store fails, until mend_disk()
+    void mend_disk(unsigned id);
     void power_off(unsigned id);    // silent: confchg after `token`, DLM frozen until fence()
     void fence(unsigned id);        // fencing is done
     void split(std::vector<std::vector<unsigned>> parts);
@@ -144,8 +149,13 @@ public:
     void pump_locks();
     std::uint64_t component(node_id) const;
     std::set<node_id> ring_of(node_id) const; // nodes that it sees
+    void leave_group(node&);
+    void join_group(node&);
     void order(node_id from, bytes message);
     void check();
+
+    void confchg(std::uint64_t component, std::set<node_id> group,
+                 std::map<node_id, input::left_reason> left, std::set<node_id> joined);
 
 private:
     struct event {
@@ -159,8 +169,6 @@ private:
         std::set<node_id> ring;  // powered nodes
         std::set<node_id> group; // with a daemon
     };
-    void confchg(std::uint64_t component, std::set<node_id> group,
-                 std::map<node_id, input::left_reason> left, std::set<node_id> joined);
     void reform(const std::set<node_id>& ring, std::map<node_id, input::left_reason> why);
     void announce_ring(std::uint64_t component);
     void arm(node&, instant);

@@ -68,6 +68,13 @@ void node::query_dlm_members() {
     });
 }
 
+void node::leave() {
+    world_.leave_group(*this, life);
+}
+void node::join_again() {
+    world_.join_group(*this, life);
+}
+
 void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) {
     std::optional<lvb_bytes> value;
     if (v)

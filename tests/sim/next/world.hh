@@ -90,6 +90,8 @@ public:
 
     void mcast(bytes) override;
     void query_dlm_members() override;
+    void leave() override;
+    void join_again() override;
     void convert(lock_resource, node_id, lock_mode, const lvb_bytes*) override;
     void cancel(lock_resource, node_id) override;
     void commit(store_batch, position) override;
