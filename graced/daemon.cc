@@ -165,6 +165,9 @@ std::optional<fatal> daemon::start() {
 
     store_options so;
     so.path = config_.store.path;
+    so.stall_timeout = config_.store.stall_timeout;
+    // A single host has the only copy: what to do with a damaged one is for a person to decide.
+    so.set_aside = config_.graced.state == daemon_state::cluster;
     auto opened = sqlite_store::open_and_load(so);
     if (!opened)
         return fatal{static_cast<exit_code>(sqlite_store::exit_code(opened.error())),
@@ -314,11 +317,6 @@ void daemon::take(any_input in) {
         kernel_seen_ = true;
     if (auto* k = std::get_if<input::kernel_lost>(&in); k && !kernel_seen_)
         return die(exit_code::unavailable, k->why);
-    if (auto* f = std::get_if<input::store_failed>(&in))
-        return die(exit_code::io, "the recovery database " + config_.store.path +
-                                      " cannot be written: " + f->why +
-                                      ". This node leaves the group with its gate closed, so that "
-                                      "the others go on; mend the disk, then start graced");
     try {
         engine_->take(std::move(in));
     } catch (const std::exception& e) {
@@ -546,6 +544,8 @@ nlohmann::json daemon::status() const {
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +
                              " s (a node died; fencing or recovery is under way)");
+    if (const auto s = store_->stats(); s.failed)
+        c.warnings.push_back(s.why);
     for (const auto& p : tracker_->status())
         if (!p.trouble.empty() && p.connected != p.tracked)
             c.warnings.push_back("server " + p.server + ": " + p.trouble);

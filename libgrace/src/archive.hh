@@ -88,6 +88,8 @@ inline constexpr int members<input::durable> = 1;
 template <>
 inline constexpr int members<input::store_failed> = 1;
 template <>
+inline constexpr int members<input::store_opened> = 1;
+template <>
 inline constexpr int members<input::kernel_attached> = 3;
 template <>
 inline constexpr int members<input::kernel_acked> = 1;
@@ -144,6 +146,10 @@ template <>
 inline constexpr int members<effect::send> = 1;
 template <>
 inline constexpr int members<effect::query_dlm_members> = 0;
+template <>
+inline constexpr int members<effect::leave_group> = 0;
+template <>
+inline constexpr int members<effect::join_group> = 0;
 template <>
 inline constexpr int members<effect::convert> = 5;
 template <>

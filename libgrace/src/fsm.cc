@@ -419,6 +419,8 @@ void fsm::decide_done() {
 // Locks: down first, up from NL only, one request at a time.
 
 std::optional<lock_mode> fsm::wanted_mode() const {
+    if (store_failed_) // the others go on without this node: PR here would keep reclaim closed
+        return lock_mode::nl;
     if (!acting())
         return {};
     if (!in_grace(state_))

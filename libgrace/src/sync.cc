@@ -142,6 +142,8 @@ void fsm::on(const input::deliver& d) {
 }
 
 void fsm::deliver_unsynced(node_id sender, const envelope& env) {
+    if (store_failed_) // on its way out of the group; it could keep nothing
+        return;
     if (const auto* hello = std::get_if<msg::hello>(&env.body)) {
         hellos_[sender] = {env.life, *hello};
         if (sender == params_.self && env.life == params_.life) {
@@ -273,7 +275,7 @@ void fsm::send_snapshot(node_id to, std::uint64_t hello, const state& s) {
 }
 
 void fsm::decide_hello() {
-    if (synced_ || !in_group_)
+    if (synced_ || !in_group_ || store_failed_)
         return;
     // Bad scenario: the member whose turn it was to answer had given up its state, and nobody knew
     // before its own HELLO came. Whoever has not said HELLO in this view has the state: ask again.

@@ -284,7 +284,10 @@ void run::inject(fault f, node& n) {
         if (n.powered) {
             hit(f, "the disk of" + me + " is full");
             n.disk_full = true;
-            w_.after(w_.draw_ms(200, 6000), [&n] { n.disk_full = false; });
+            w_.after(w_.draw_ms(200, 6000), [this, &n] {
+                n.disk_full = false;
+                w_.mend_disk(n.id.value);
+            });
         }
         break;
     case fault::db_busy:
@@ -609,6 +612,7 @@ void run::calm() {
     }
     for (auto& [id, n] : w_.nodes) {
         n->disk_full = false;
+        w_.mend_disk(id.value);
         n->slow_disk = 0;
         n->refuse = n->crash_in = 0;
         if (n->side != 0 && !n->paused)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 namespace grace::sim {
 namespace {
@@ -74,6 +75,20 @@ void node::mcast(bytes m) {
     });
 }
 
+void node::leave() {
+    world_.after(world_.next(*this, world::to_group),
+                 [this, l = life] { world_.go_out(*this, l); });
+}
+
+void node::join_again() {
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l != life || !daemon)
+            return;
+        out_of_group = false;
+        world_.join_group(*this, l);
+    });
+}
+
 void node::query_dlm_members() {
     world_.after(world_.next(*this, world::from_group), [this, l = life] {
         if (l == life)
@@ -116,13 +131,10 @@ void node::cancel(lock_resource r, node_id n) {
 void node::commit(store_batch batch, position at) {
     if (world_.watch)
         world_.watch->committing(*this, batch);
-    if (disk_full) { // the daemon ends, and does not start before there is space
-        world_.after(world_.hop(), [this, l = life] {
-            if (l == life && daemon)
-                world_.kill_daemon(id.value);
-        });
+    if (disk_broken)
         return;
-    }
+    if (disk_full)
+        return world_.break_disk(id.value);
     unsynced.push_back(std::move(batch));
     if (slow_disk)
         last[world::disk] = std::max(last[world::disk], world_.now + slow_disk);
@@ -131,8 +143,8 @@ void node::commit(store_batch batch, position at) {
             if (b == boot && powered)
                 world_.power_off(id.value);
         });
-    world_.after(world_.next(*this, world::disk), [this, l = life, at] {
-        if (l != life)
+    world_.after(world_.next(*this, world::disk), [this, l = life, st = store_life, at] {
+        if (l != life || st != store_life)
             return;
         apply_batch(disk, unsynced.front());
         has_disk = true;
@@ -346,6 +358,7 @@ void world::start_daemon(unsigned i) {
     ++n.life;
     n.timer = n.timer_event = 0;
     n.stopped_until = n.paused ? n.stopped_until : 0;
+    n.disk_broken = n.out_of_group = false;
     n.last.clear();
     parameters p = defaults;
     p.self = n.id;
@@ -392,6 +405,28 @@ void world::lose_unsynced(node& n) {
             watch->committed(n, n.unsynced[k]);
     }
     n.unsynced.clear();
+}
+
+// Some of what it was given is there, nothing of it is said to be, and no more is taken.
+void world::break_disk(unsigned i) {
+    node& n = (*this)[i];
+    n.disk_broken = true;
+    ++n.store_life;
+    lose_unsynced(n);
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_failed{"the recovery database cannot be written: disk full"});
+    });
+}
+
+void world::mend_disk(unsigned i) {
+    node& n = (*this)[i];
+    if (!std::exchange(n.disk_broken, false))
+        return;
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_opened{});
+    });
 }
 
 void world::kill_daemon(unsigned i) {

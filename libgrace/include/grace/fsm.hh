@@ -165,6 +165,7 @@ private:
     void on(const input::locks_lost&);
     void on(const input::durable&);
     void on(const input::store_failed&);
+    void on(const input::store_opened&);
     void on(const input::kernel_attached&);
     void on(const input::kernel_acked&);
     void on(const input::kernel_refused&);
