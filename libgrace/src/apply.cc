@@ -402,7 +402,9 @@ applied found(state& s, const founding& f) {
         s.starts = std::max(s.starts, hello.starts);
     }
     s.nodes = std::move(nodes);
-    s.view = {f.founder_life, quorate_view + 1};
+    // Not the founder's life: it may have founded before, and have been in a view of this number that
+    // quorum did not confirm.
+    s.view = {incarnation{f.hellos.at(f.founder).second.number}, quorate_view + 1};
 
     // A server whose nfsd never stopped keeps its host. A host that is not here may still run it
     // without a daemon: its death will come as NODEDOWN.

@@ -263,7 +263,7 @@ void fsm::decide_membership() {
     // Of a node that is back not every member knows: who joined since has not been told.
     const bool lowest = lowest_synced(state_) == params_.self;
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && ((lowest && !live(id)) || returned_.contains(id)) &&
+        if (!n.member && !n.down && (live(id) ? returned_.contains(id) : lowest) &&
             once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }

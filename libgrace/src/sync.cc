@@ -108,15 +108,18 @@ void fsm::on(const input::ring& r) {
 
 void fsm::on(const input::quorum& q) {
     quorum_ = q;
-    if (synced_)
+    // Bad scenario: a node that was cut off hears late, with the state of the others by then, that
+    // they had left its ring. What came before its snapshot is in there.
+    if (synced_ && q.ring_seq > synced_in_)
         for (node_id id : q.left)
             // If the group's news are as far, a member of it has joined since.
             if (auto n = state_.nodes.find(id);
-                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down &&
+                n != state_.nodes.end() && !n->second.down &&
                 !(n->second.member && !ring_pending_ && ring_.seq == q.ring_seq)) {
                 returned_[id] = n->second.deaths;
-                tell(news_level::warning,
-                     "node " + name_of(id) + " was out of the ring for a moment");
+                if (q.votes.contains(id))
+                    tell(news_level::warning,
+                         "node " + name_of(id) + " was out of the ring for a moment");
             }
     judge_loss();
 }
@@ -224,11 +227,12 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         decided_ = std::move(state_);
     state_ = std::move(*decoded);
     synced_ = true;
+    synced_in_ = ring_.seq;
     has_database_ = true;
     durable_here_ = {};
     committing_.clear();
     if (!part.to) {
-        founding f{sender, hellos_.at(sender).first, hellos_};
+        founding f{sender, hellos_};
         applied a = found(state_, f);
         on_new_view();
         persist(std::move(a.ops));

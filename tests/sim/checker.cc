@@ -441,7 +441,7 @@ void checker::client_calls(node& n, const std::string& server, const std::string
     if (mine.contains(file)) {
         mine.erase(file);
         locks.drop(file, {}, server, client);
-    } else if (locks.free_for(n.id, file, server, client)) {
+    } else if (!w_.unfenced.contains(n.id) && locks.free_for(n.id, file, server, client)) {
         taken_between(n, file);
         mine.insert(file);
         note(client + " of " + server + " takes file " + std::to_string(file) + " on " + name(n.id));
@@ -450,8 +450,8 @@ void checker::client_calls(node& n, const std::string& server, const std::string
 }
 
 void checker::program_calls(node& n, unsigned file) {
-    if (!n.open() || !locks.free_for(n.id, file, {}, {}))
-        return;
+    if (!n.open() || w_.unfenced.contains(n.id) || !locks.free_for(n.id, file, {}, {}))
+        return; // who must be fenced has a lockspace that stands still
     for (const ledger::holder& h : locks.of(file))
         if (!h.server.empty() && truth.servers[h.server].need &&
             truth.servers[h.server].clients[h.client].owed() &&

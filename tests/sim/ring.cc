@@ -367,13 +367,17 @@ void world::recover(std::uint64_t c) {
         if (!nodes.at(id)->paused)
             component_of_.erase(id);
     }
+    // The quorate ones have the others fenced; where nobody is, it is the people on side 0.
+    const bool decided = std::ranges::any_of(
+        sides, [&](auto& e) { return e.second.size() * 2 > nodes.size(); });
     for (auto& [side, ring] : sides) {
-        if (side != 0)
+        if (decided ? ring.size() * 2 <= nodes.size() : side != 0)
             for (node_id id : ring) {
                 unfenced.insert(id);
                 locks.freeze(id);
             }
         reform(ring);
+        after(hop(), [this, side = side] { meet(side); });
     }
 }
 
@@ -384,7 +388,7 @@ void world::gather(unsigned side) {
             ring.insert(id);
     // Who died with all the others, too, must be fenced first, and who was not there when those
     // that are here came up (dlm: enable_startup_fencing).
-    if (side == 0 && ring.size() * 2 > nodes.size())
+    if (ring.size() * 2 > nodes.size())
         for (auto& [id, n] : nodes)
             if (n->powered && !ring.contains(id))
                 unfenced.insert(id);
@@ -405,6 +409,16 @@ void world::gather(unsigned side) {
     });
     if (!ring.empty())
         reform(ring);
+}
+
+// Rings that hear each other become one.
+void world::meet(unsigned side) {
+    std::set<std::uint64_t> rings;
+    for (auto& [id, n] : nodes)
+        if (n->powered && n->corosync && !n->paused && n->side == side && in_ring(id))
+            rings.insert(component(id));
+    if (rings.size() > 1)
+        gather(side);
 }
 
 // --- what befalls rings ---
@@ -501,10 +515,7 @@ void world::pause(unsigned i, duration d) {
             alone &= m == n.id || component(m) != c;
         if (!alone) {
             unstall(c);
-            for (auto& [id, other] : nodes) // they came up while it stood still
-                if (other->side == n.side && in_ring(id) && component(id) != c && !other->paused)
-                    return gather(n.side);
-            return;
+            return meet(n.side); // they came up while it stood still
         }
         // The others have gone on without it. It delivers to itself on the old ring for a while,
         // what it sent before and what it sends now, and some of it twice; then it sees them again.
@@ -516,9 +527,9 @@ void world::pause(unsigned i, duration d) {
                 hand_out(from, m, {n.id});
         if (!held.empty() && held.back().first == n.id && draw(2) == 0)
             hand_out(n.id, held.back().second, {n.id});
-        after(draw_ms(1, 1000), [this, &n, b, c] {
-            if (b == n.boot && component(n.id) == c && !n.paused)
-                gather(n.side);
+        after(draw_ms(1, 1000), [this, &n, b] {
+            if (b == n.boot && !n.paused)
+                meet(n.side);
         });
     });
 }

@@ -418,7 +418,7 @@ void run::fencing() {
             continue;
         bool by_anybody = false;
         for (auto& [other, n] : w_.nodes)
-            by_anybody |= other != id && n->powered && n->side == 0 && !n->paused &&
+            by_anybody |= other != id && n->powered && n->corosync && !n->paused &&
                           !w_.unfenced.contains(other) && w_.quorate(other);
         if (!by_anybody)
             continue;

@@ -363,7 +363,7 @@ void world::start_daemon(unsigned i) {
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
-    p.life = incarnation{n.boot * 1000000 + n.life * 64 + i};
+    p.life = incarnation{(n.boot * 10000 + n.life) * 1000000 + i * 10000};
     p.boot = n.boot;
     n.daemon = std::make_unique<engine>(
         ports{n, n, n, n, n, n, n, n}, [&n] { return n.clock(); },

@@ -256,6 +256,7 @@ private:
     void reform(const std::set<node_id>& ring);
     void recover(std::uint64_t component); // the token's time is over: new rings of who is there
     void gather(unsigned side);            // one ring of all that are on this side
+    void meet(unsigned side);              // … if they have several
     void stall(node_id);
     void unstall(std::uint64_t component);
     bool away(std::uint64_t component) const; // somebody in it cannot pass the token on

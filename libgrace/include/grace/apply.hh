@@ -23,7 +23,6 @@ applied apply(state&, const input::confchg&);
 // The founding of a group without state: every server with records NEEDs.
 struct founding {
     node_id founder;
-    incarnation founder_life;
     std::map<node_id, std::pair<incarnation, msg::hello>> hellos; // of all members
 };
 applied found(state& from_database, const founding&);
