@@ -201,7 +201,7 @@ struct archive {
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, has_database, stored_quorate_view, in_group, members_,
-                   ring, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
+                   ring, decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
                    hellos, buffering, buffer, buffered_bytes, assembly, assembled_parts,
                    assembling_from, said, commits, committing, durable_here, view_commit, committed,
                    store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
@@ -211,7 +211,7 @@ struct archive {
             (void)out; // taken before each step
             return std::tie(
                 params, state, synced, has_database, stored_quorate_view, in_group, members_, ring,
-                loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
+                decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
                 buffering, buffer, buffered_bytes, assembly, assembled_parts, assembling_from, said,
                 commits, committing, durable_here, view_commit, committed, store_failed, gate, lock,
                 instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,

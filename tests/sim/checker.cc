@@ -46,6 +46,12 @@ bool checker::recorded(const node& n, const std::string& s, const std::string& c
     return r != n.disk.records.end() && r->second.contains(c);
 }
 
+start_count checker::last_start(const node& n, const std::string& server) {
+    const auto& servers = n.machine().replicated().servers;
+    auto v = servers.find(server);
+    return v == servers.end() ? start_count{} : v->second.start;
+}
+
 // --- after every step ---
 
 void checker::stepped() {
@@ -58,7 +64,7 @@ void checker::stepped() {
         owed = true;
         if (v.by_hand) // other nodes count from when they have closed for it
             for (auto& [id, n] : w_.nodes)
-                if (n->powered && !n->open())
+                if (n->powered && !n->open() && n->daemon && last_start(*n, s) > v.start_before)
                     v.notice(id);
     }
     const bool lock_news = seen_lock_changes_ != w_.lock_changes;
@@ -310,6 +316,10 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
     lost(server);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
+    v.start_before = {};
+    for (auto& [id, m] : w_.nodes)
+        if (m->daemon)
+            v.start_before = std::max(v.start_before, last_start(*m, server));
     locks.drop_server(n.id, server);
     confirmed_.erase({n.id, server});
     std::erase_if(waiting_, [&](auto& e) {

@@ -61,6 +61,7 @@ private:
         if (bad.empty())
             bad = what;
     }
+    static start_count last_start(const node&, const std::string& server);
     bool recorded(const node&, const std::string& server, const std::string& client) const;
     void may_reclaim(node&, const std::string& server, const std::string& client);
     void taken_between(const node&, unsigned file);

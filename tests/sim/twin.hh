@@ -32,6 +32,7 @@ public:
         std::map<std::string, client> clients;
         bool need = false;
         bool by_hand = false; // its nfsd went without a word: other nodes hear of it later
+        start_count start_before; // … by a START with a later number than this
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
