@@ -650,8 +650,9 @@ inline new_view(i) {
     barrier[i] = 0
 }
 
-inline not_told(i) { /* that the START of its stop was delivered may be true of nobody else */
-    if :: mover == i -> stop_told = 0 :: else fi
+inline not_told(i) { /* what it has heard went with its state */
+    if :: mover == i -> stop_told = 0 :: else fi;
+    flapped[i] = 0
 }
 inline lose_sync(i) { /* and says HELLO */
     synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i); not_told(i);
@@ -830,6 +831,11 @@ inline decide_locks(i) {
 #define EPOCH_DURABLE(i) (view_durable[i] && disk_C[i] == s[i].C && disk_purged[i] >= s[i].purged)
 #endif
 
+#ifdef NO_EACH_SAYS      /* NODE_DOWN of a node that is there again is the lowest member's, too, who may have joined since */
+#define SAYS_DOWN(i, j) (LOWEST(i) == i)
+#else
+#define SAYS_DOWN(i, j) (LOWEST(i) == i || (flapped[i] & B(j)))
+#endif
 inline decide(i) {
     if :: synced[i] && confirmed[i] == NAMED && !QUORATE(i) -> lose_sync(i) :: else fi;
     if :: ACTING(i) && quorate_view[i] != s[i].view -> quorate_view[i] = s[i].view :: else fi;
@@ -837,7 +843,7 @@ inline decide(i) {
     y = 0;
     do
     :: y < N ->
-        if :: ACTING(i) && LOWEST(i) == i && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(LIVE(i, y)) &&
+        if :: ACTING(i) && SAYS_DOWN(i, y) && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(LIVE(i, y)) &&
               !(s[GHOST].down & B(y)) -> mcast(i, NODE_DOWN, y, 0)
         :: else fi; y++
     :: else -> break
@@ -1027,7 +1033,7 @@ inline no_daemon(n) {
     reclaim[n] = 0; finished0[n] = 0; finished1[n] = 0; confirmed[n] = PENDING; live[n] = 0; tripped[n] = 0;
     s[n].view = 0; s[n].rings = 0; s[n].R = 0; s[n].lifting = 0; s[n].members = 0; s[n].down = 0; s[n].enforcing = 0;
     s[n].durable = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].last_done = NOBODY; s[n].boot_seen = 0;
-    load_starts(n); flapped[n] = 0; lost_known[n] = 0; not_told(n);
+    load_starts(n); lost_known[n] = 0; not_told(n);
 #ifdef NO_STOPPING_KEPT
     if :: mover == n -> forgot = 1 :: else fi;
 #endif
