@@ -347,7 +347,7 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #ifdef REPLAY            /* the trace says it: FINISHED */
 #define INTACT(i, v) 0
 #elif defined(NO_SETTLED) /* any START but the one that it answered is taken for an operator's */
-#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && answered[v] != s[i].start[v])
+#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] != s[i].start[v])
 #else
 #define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] <= s[i].settled[v])
 #endif
@@ -1282,6 +1282,7 @@ end: do
     fi; more(i) }
 od
 }
+#define IN_THIS_GRACE(i) (!synced[i] || s[i].R != 0 && s[i].C == s[GHOST].C)
 #define STOP_COVERED(i) (s[i].R != 0 && stop_told && (s[i].need & 1) && ALL_ENFORCE(i))
 #ifdef NO_EMPTY_STOP     /* a server without records is stopped at once */
 #define MAY_STOP(i) (STOP_COVERED(i) || (s[i].recordless & 1))
@@ -1342,9 +1343,9 @@ end: do
         takes++; order(TAKE, TAKER, 0, 0) }
 #endif
 #if CRASHES
-    /* its host's tracking pipe is gone: START. While a gate is open nothing can cover the moment (docs/design.md). */
+    /* its host's tracking pipe is gone: START. While a gate is open, or may open by an older LIFT, nothing can cover the moment. */
     :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) && s[GHOST].R != 0 &&
-       !kopen[0] && !kopen[1] && !kopen[2] && st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
+       !kopen[0] && !kopen[1] && !kopen[2] && IN_THIS_GRACE(0) && IN_THIS_GRACE(1) && IN_THIS_GRACE(2) && st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
         drop(0); nfsd = nfsd & ~1; order(START, running[0], 0, LOST) }
 #endif
 #if COLD
