@@ -15,11 +15,12 @@
  * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
- * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES.
+ * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES,
+ * OPERATOR (START of a server that lost nothing; STARTS are of one that may have), EXPELS (a node leaves the DLM only), FLAPS (a node without
+ * daemon reboots before it is missed), CLIENTS (server 0 has no record at first).
  * WHO: the nodes that faults may hit. SLOW: the nodes that may lag. CALM: faults may also
  * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
- * switches take one rule away; pan must then find a violation. MEND_ switches
- * are rules that the code does not have yet (README.md). REPLAY: a trace leads (tests/model/replay).
+ * switches take one rule away; pan must then find a violation. REPLAY: a trace leads (tests/model/replay).
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
