@@ -12,7 +12,7 @@
  *   gcc -O2 -DNP -DNOFAIR -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
  *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
  *
- * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
+ * Budgets (how often each may happen; any moment): STARTS of a server, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
  * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES,
