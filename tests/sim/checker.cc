@@ -233,6 +233,7 @@ void checker::gate_opened(node& n) {
     if (c < opened_ || c < reclaimed_)
         fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
     opened_ = std::max(opened_, c);
+    std::erase_if(behind_, [&](auto& e) { return e.first == n.id; }); // they lock anew
     // Who had the state before LIFT has purged by now; who joined later brings what it has.
     for (node_id id : w_.group_of(w_.component(n.id)))
         for (auto& [server, v] : truth.servers)
@@ -255,6 +256,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (c <= opened_ || c < reclaimed_)
         fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
     reclaimed_ = std::max(reclaimed_, c);
+    behind_.erase({n.id, server});
     twin::server& v = truth.servers[server];
     if (v.opened == 0)
         v.opened = w_.now;
@@ -295,7 +297,7 @@ void checker::daemon_died(node& n) {
 void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& server : n.running)
-        if (!behind_.contains({n.id, server}) || (w_.in_ring(n.id) && n.side == 0))
+        if (!behind_.contains({n.id, server}))
             lost(server);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });

@@ -176,8 +176,25 @@ void world::leave_group(node& n, std::uint64_t life) {
         change.members.push_back(id);
     change.left = {{n.id, input::left_reason::process}};
     tell_confchg(at->second, change);
-    if (n.daemon && n.life == life) // it left by its own will
-        deliver(n, [&n, change] { n.take(change); });
+}
+
+void world::go_out(node& n, std::uint64_t life) {
+    if (n.life != life || !n.daemon || n.out_of_group)
+        return;
+    auto at = component_of_.find(n.id);
+    if (at != component_of_.end() && rings_[at->second].stalled) {
+        after(milliseconds(20), [this, &n, life] { go_out(n, life); });
+        return;
+    }
+    n.out_of_group = true;
+    if (at == component_of_.end())
+        return;
+    leave_group(n, life);
+    input::confchg own;
+    for (auto& [id, l] : rings_[at->second].group)
+        own.members.push_back(id);
+    own.left = {{n.id, input::left_reason::process}};
+    deliver(n, [&n, own] { n.take(own); });
 }
 
 // A new ring of these nodes.
@@ -189,7 +206,7 @@ void world::reform(const std::set<node_id>& ring) {
     std::map<std::uint64_t, std::set<node_id>> sides; // who comes along, by old ring
     for (node_id id : ring) {
         node& n = *nodes.at(id);
-        if (n.daemon && !n.outside)
+        if (n.daemon && !n.out_of_group)
             r.group[id] = n.life;
         if (auto old = component_of_.find(id); old != component_of_.end())
             sides[old->second].insert(id);

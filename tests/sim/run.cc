@@ -284,7 +284,10 @@ void run::inject(fault f, node& n) {
         if (n.powered) {
             hit(f, "the disk of" + me + " is full");
             n.disk_full = true;
-            w_.after(w_.draw_ms(200, 6000), [this, i] { w_.mend_disk(i); });
+            w_.after(w_.draw_ms(200, 6000), [this, &n] {
+                n.disk_full = false;
+                w_.mend_disk(n.id.value);
+            });
         }
         break;
     case fault::db_busy:
@@ -608,6 +611,7 @@ void run::calm() {
         job.due = std::min(job.due, w_.now + seconds(2));
     }
     for (auto& [id, n] : w_.nodes) {
+        n->disk_full = false;
         w_.mend_disk(id.value);
         n->slow_disk = 0;
         n->refuse = n->crash_in = 0;

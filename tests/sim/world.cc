@@ -75,29 +75,24 @@ void node::mcast(bytes m) {
     });
 }
 
-void node::query_dlm_members() {
-    world_.after(world_.next(*this, world::from_group), [this, l = life] {
-        if (l == life)
-            take(input::dlm_members{true, world_.controlds(id)});
-    });
-}
-
 void node::leave() {
-    outside = true;
-    world_.after(world_.next(*this, world::to_group), [this, l = life] {
-        if (l == life && daemon)
-            world_.leave_group(*this, l);
-    });
+    world_.after(world_.next(*this, world::to_group),
+                 [this, l = life] { world_.go_out(*this, l); });
 }
 
 void node::join_again() {
     world_.after(world_.next(*this, world::to_group), [this, l = life] {
         if (l != life || !daemon)
             return;
-        if (world_.group_of(world_.component(id)).contains(id))
-            return join_again(); // it has not left yet
-        outside = false;
+        out_of_group = false;
         world_.join_group(*this, l);
+    });
+}
+
+void node::query_dlm_members() {
+    world_.after(world_.next(*this, world::from_group), [this, l = life] {
+        if (l == life)
+            take(input::dlm_members{true, world_.controlds(id)});
     });
 }
 
@@ -136,17 +131,10 @@ void node::cancel(lock_resource r, node_id n) {
 void node::commit(store_batch batch, position at) {
     if (world_.watch)
         world_.watch->committing(*this, batch);
-    if (disk_full && !store_failed) { // what was queued may be there or not
-        store_failed = true;
-        ++store_life;
-        world_.lose_unsynced(*this);
-        world_.after(world_.hop(), [this, l = life] {
-            if (l == life)
-                take(input::store_failed{"the disk is full"});
-        });
-    }
-    if (store_failed)
+    if (disk_broken)
         return;
+    if (disk_full)
+        return world_.break_disk(id.value);
     unsynced.push_back(std::move(batch));
     if (slow_disk)
         last[world::disk] = std::max(last[world::disk], world_.now + slow_disk);
@@ -155,8 +143,8 @@ void node::commit(store_batch batch, position at) {
             if (b == boot && powered)
                 world_.power_off(id.value);
         });
-    world_.after(world_.next(*this, world::disk), [this, l = life, s = store_life, at] {
-        if (l != life || s != store_life)
+    world_.after(world_.next(*this, world::disk), [this, l = life, st = store_life, at] {
+        if (l != life || st != store_life)
             return;
         apply_batch(disk, unsynced.front());
         has_disk = true;
@@ -369,8 +357,8 @@ void world::start_daemon(unsigned i) {
         return;
     ++n.life;
     n.timer = n.timer_event = 0;
-    n.outside = n.store_failed = false;
     n.stopped_until = n.paused ? n.stopped_until : 0;
+    n.disk_broken = n.out_of_group = false;
     n.last.clear();
     parameters p = defaults;
     p.self = n.id;
@@ -407,13 +395,6 @@ void world::start_daemon(unsigned i) {
     join_group(n, n.life);
 }
 
-void world::mend_disk(unsigned i) {
-    node& n = (*this)[i];
-    n.disk_full = false;
-    if (std::exchange(n.store_failed, false))
-        n.take(input::store_opened{});
-}
-
 void world::lose_unsynced(node& n) {
     const std::size_t kept = draw(n.unsynced.size() + 1);
     lost_batches += n.unsynced.size() - kept;
@@ -424,6 +405,28 @@ void world::lose_unsynced(node& n) {
             watch->committed(n, n.unsynced[k]);
     }
     n.unsynced.clear();
+}
+
+// Some of what it was given is there, nothing of it is said to be, and no more is taken.
+void world::break_disk(unsigned i) {
+    node& n = (*this)[i];
+    n.disk_broken = true;
+    ++n.store_life;
+    lose_unsynced(n);
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_failed{"the recovery database cannot be written: disk full"});
+    });
+}
+
+void world::mend_disk(unsigned i) {
+    node& n = (*this)[i];
+    if (!std::exchange(n.disk_broken, false))
+        return;
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_opened{});
+    });
 }
 
 void world::kill_daemon(unsigned i) {

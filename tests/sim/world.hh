@@ -70,9 +70,9 @@ public:
     std::deque<store_batch> unsynced; // given to the disk, not durable yet
     duration slow_disk = 0;
     bool disk_full = false;
-    bool store_failed = false;    // … and the daemon has been told
-    std::uint64_t store_life = 0; // commits given to an older one are lost
-    bool outside = false;         // of the group, by its own will; it is about to, or has left
+    bool disk_broken = false;     // the store has said that it failed: commits are lost
+    std::uint64_t store_life = 0; // of the store; commits of an older one become nothing
+    bool out_of_group = false;    // the daemon has left it, and lives
     unsigned crash_in = 0; // power fails in the midst of so many commits from now; 0: not
     unsigned refuse = 0;   // so many conversions upward are refused with EDEADLK
     std::set<std::string> running;                              // servers whose nfsd runs here
@@ -101,9 +101,9 @@ public:
     ticket new_ticket() { return ticket{++tickets_}; }
 
     void mcast(bytes) override;
-    void query_dlm_members() override;
     void leave() override;
     void join_again() override;
+    void query_dlm_members() override;
     void convert(lock_resource, node_id, lock_mode, const lvb_bytes*) override;
     void cancel(lock_resource, node_id) override;
     void commit(store_batch, position) override;
@@ -190,6 +190,8 @@ public:
     void boot(unsigned id);         // power, ring, kernel module; no daemon
     void start_daemon(unsigned id); // joins the group
     void kill_daemon(unsigned id);  // SIGKILL: PROCDOWN
+    void break_disk(unsigned id);   // the store fails, until mend_disk()
+    void mend_disk(unsigned id);
     void power_off(unsigned id);    // silent: confchg after `token`, DLM frozen until fence()
     void fence(unsigned id);        // fencing is done
     void split(std::vector<std::vector<unsigned>> parts); // new rings at once; nothing to fence
@@ -205,7 +207,6 @@ public:
     void lose_netlink(unsigned id, duration); // the daemon's socket; attached again after that
     void kill_keeper(unsigned id, duration);  // another one after that
     void freeze_locks(duration);
-    void mend_disk(unsigned id); // there is space again
 
     void after(duration d, std::function<void()> f);
     bool step(); // one event; false if there is none
@@ -250,6 +251,7 @@ private:
     void hand_out(node_id from, const message&, const std::set<node_id>& to);
     void join_group(node&, std::uint64_t life);
     void leave_group(node&, std::uint64_t life);
+    void go_out(node&, std::uint64_t life); // its daemon leaves the group, and hears of it
     void tell_confchg(std::uint64_t component, const input::confchg&);
     void reform(const std::set<node_id>& ring);
     void recover(std::uint64_t component); // the token's time is over: new rings of who is there
