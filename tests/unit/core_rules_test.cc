@@ -55,7 +55,7 @@ TEST_CASE("a message counts only under its view and from a member with state") {
 
 TEST_CASE("a gate that holds nothing back is no E, with its daemon and without") {
     state s = two_members();
-    REQUIRE(counts(s, 1, msg::start{"vs1", false}));
+    REQUIRE(counts(s, 1, msg::start{"vs1"}));
     REQUIRE(counts(s, 2, msg::enforcing{s.current}));
     const state enforcing = s;
     CHECK(counts(s, 2, msg::detached{}));
