@@ -477,6 +477,10 @@ const std::map<std::string, rules<config>>& sections() {
          {one<config>("path", "the absolute path of a file on a local disk",
                       [](config& c, text s) {
                           return s.back() != '/' && absolute(s, longest_path, c.store.path);
+                      }),
+          one<config>("stall_timeout", "a whole number of seconds from 1 to 300",
+                      [](config& c, text s) {
+                          return take_seconds(s, 1, 300, c.store.stall_timeout);
                       })}},
         {"locks",
          {one<config>("backend", "dlm or embedded",
@@ -965,7 +969,8 @@ nlohmann::json to_json(const config& c) {
           {"nodes_without_gfs2", c.grace.nodes_without_gfs2}}},
         {"permit",
          {{"ttl", milliseconds(c.permit.ttl)}, {"heartbeat", milliseconds(c.permit.heartbeat)}}},
-        {"store", {{"path", c.store.path}}},
+        {"store",
+         {{"path", c.store.path}, {"stall_timeout", c.store.stall_timeout.count()}}},
         {"locks",
          {{"backend", to_string(c.locks.backend)},
           {"socket", c.locks.socket},

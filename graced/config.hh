@@ -73,6 +73,7 @@ struct config {
     } permit;
     struct {
         std::string path = "/var/lib/graced/graced.sqlite";
+        std::chrono::seconds stall_timeout{10}; // a disk that stands still so long has failed
     } store;
     struct {
         lock_backend backend = lock_backend::dlm;

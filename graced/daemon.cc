@@ -74,6 +74,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    import_.reset();
     tracker_.reset();
     locks_.reset();
     shim_.reset();
@@ -164,6 +165,9 @@ std::optional<fatal> daemon::start() {
 
     store_options so;
     so.path = config_.store.path;
+    so.stall_timeout = config_.store.stall_timeout;
+    // A single host has the only copy: what to do with a damaged one is for a person to decide.
+    so.set_aside = config_.graced.state == daemon_state::cluster;
     auto opened = sqlite_store::open_and_load(so);
     if (!opened)
         return fatal{static_cast<exit_code>(sqlite_store::exit_code(opened.error())),
@@ -191,6 +195,15 @@ std::optional<fatal> daemon::start() {
     tracker_ = std::make_unique<cld_tracker>(
         loop_, [this](any_input i) { take(std::move(i)); },
         cld_tracker::options{config_.graced.runtime_dir});
+    import_ = std::make_unique<record_import>(
+        *tracker_, [this](any_input i) { take(std::move(i)); },
+        [this](const std::string& server) {
+            // It was taken for its records only. Bad scenario: it stays as one that is about to
+            // start here; a START opens reclaim for it, nobody comes, and at the deadline all that
+            // was imported is purged. Without a host it has orphan_timeout instead.
+            if (!instances_->all().contains(server))
+                take(input::instance_gone{server});
+        });
     if (config_.gate.backend != gate_backend::embedded)
         if (auto r = tracker_->check_no_other_tracker(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -219,7 +232,7 @@ std::optional<fatal> daemon::start() {
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *tracker_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
     engine_->before_effects([this] { keep_instances(); });
@@ -234,6 +247,7 @@ std::optional<fatal> daemon::start() {
         [this](std::uint64_t id) {
             asked_.erase(id);
             progress_.erase(id);
+            importing_.erase(id);
             take(input::forget{ticket{id}});
         });
     if (!control)
@@ -310,11 +324,6 @@ void daemon::take(any_input in) {
         kernel_seen_ = true;
     if (auto* k = std::get_if<input::kernel_lost>(&in); k && !kernel_seen_)
         return die(exit_code::unavailable, k->why);
-    if (auto* f = std::get_if<input::store_failed>(&in))
-        return die(exit_code::io, "the recovery database " + config_.store.path +
-                                      " cannot be written: " + f->why +
-                                      ". This node leaves the group with its gate closed, so that "
-                                      "the others go on; mend the disk, then start graced");
     try {
         engine_->take(std::move(in));
     } catch (const std::exception& e) {
@@ -378,6 +387,7 @@ void daemon::keep_instances() {
 }
 
 void daemon::after_inputs() {
+    go_on_importing();
     if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
         ready_ = true;
         notify_->ready(bypassed() ? "THE GATE IS BYPASSED" : "gate attached and closed");
@@ -454,6 +464,7 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     it->second.finish(control_answer(status, detail));
     asked_.erase(it);
     progress_.erase(id.value);
+    importing_.erase(id.value);
 }
 
 void daemon::tell(news_level level, const std::string& text) {
@@ -533,6 +544,8 @@ nlohmann::json daemon::status() const {
         c.warnings.push_back("the DLM lockspace has been frozen for " +
                              std::to_string(locks_->frozen_for() / seconds(1)) +
                              " s (a node died; fencing or recovery is under way)");
+    if (const auto s = store_->stats(); s.failed)
+        c.warnings.push_back(s.why);
     for (const auto& p : tracker_->status())
         if (!p.trouble.empty() && p.connected != p.tracked)
             c.warnings.push_back("server " + p.server + ": " + p.trouble);
@@ -550,9 +563,16 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
 
     if (verb == "status")
         return h.finish(status());
-    if (verb == "clients")
-        return h.finish(clients_json(engine_->machine(), server(), r.value("after_server", ""),
-                                     r.value("after_hex", ""), 10000));
+    if (verb == "clients") {
+        nlohmann::json answer =
+            clients_json(engine_->machine(), server(), r.value("after_server", ""),
+                         r.value("after_hex", ""), 10000);
+        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        for (const auto& [name, i] : instances_->all())
+            if (i.running && !i.nfsd_fs.empty())
+                answer["nfsd_fs"][name] = i.nfsd_fs;
+        return h.finish(answer);
+    }
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -597,6 +617,8 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
             shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
         return h.finish(nlohmann::json::object());
     }
+    if (verb == "import")
+        return on_import(r, peer, h);
     if (verb == "server-start")
         return on_server_start(r, h);
     if (verb == "server-running")
@@ -633,7 +655,8 @@ void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
         asked_[h.id()] = h;
         return take(input::bypass{node, on, ticket{h.id()}});
     }
-    spdlog::error("the bypass of this node's gate is switched {} by an operator", on ? "ON" : "off");
+    spdlog::error("the bypass of this node's gate is switched {} by an operator",
+                  on ? "ON" : "off");
     if (shim_)
         return shim_->set_bypass(on, [h](result<void> done) {
             if (done)
@@ -645,6 +668,49 @@ void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
         return h.fail("failed", "this node has no gate (gate.backend = none)");
     embedded_->set_bypass(on);
     h.finish(nlohmann::json::object());
+}
+
+// The server must be hosted here before anything can be recorded for it: one that no node hosts is
+// taken by this one, as if it were to be started here next.
+void daemon::on_import(const nlohmann::json& r, const control_peer& peer, const reply_handle& h) {
+    if (peer.uid != 0)
+        return h.fail("permission", "only root may import: it decides who may reclaim");
+    const std::string name = r.at("server").get<std::string>();
+    if (name.empty() || name.size() > max_server_name)
+        return h.fail("bad_request", "a server's name has 1 to 64 characters");
+    const auto& servers = engine_->machine().replicated().servers;
+    const auto v = servers.find(name);
+    if (v != servers.end() && v->second.host == engine_->machine().params().self)
+        return import_->begin(r, engine_->machine(), h);
+    asked_[h.id()] = h;
+    importing_[h.id()] = r;
+    take(input::serve{name, ticket{h.id()}});
+}
+
+// As soon as the server is hosted here: a start of it would wait for reclaim to open.
+void daemon::go_on_importing() {
+    if (importing_.empty())
+        return;
+    const auto& servers = engine_->machine().replicated().servers;
+    std::vector<std::uint64_t> ready;
+    for (const auto& [id, request] : importing_) {
+        const auto v = servers.find(request["server"].get<std::string>());
+        if (v != servers.end() && v->second.host == engine_->machine().params().self)
+            ready.push_back(id);
+    }
+    for (const std::uint64_t id : ready) {
+        auto request = importing_.extract(id);
+        auto reply = asked_.extract(id);
+        if (request.empty() || reply.empty())
+            continue;
+        progress_.erase(id);
+        take(input::forget{ticket{id}});
+        try {
+            import_->begin(request.mapped(), engine_->machine(), reply.mapped());
+        } catch (const nlohmann::json::exception& e) { // as control_server does
+            reply.mapped().fail("bad_request", e.what());
+        }
+    }
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {

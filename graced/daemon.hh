@@ -15,6 +15,7 @@
 #include "graced/config.hh"
 #include "graced/engine.hh"
 #include "graced/instances.hh"
+#include "graced/record_import.hh"
 
 #include <memory>
 #include <optional>
@@ -69,6 +70,8 @@ private:
     void on_bypass(const nlohmann::json&, const reply_handle&);
     void on_server_start(const nlohmann::json&, const reply_handle&);
     void on_server_running(const nlohmann::json&, const reply_handle&);
+    void go_on_importing();
+    void on_import(const nlohmann::json&, const control_peer&, const reply_handle&);
     nlohmann::json status() const;
     std::optional<node_id> find_node(const std::string& name_or_id) const;
 
@@ -87,13 +90,15 @@ private:
     std::unique_ptr<embedded_kernel> embedded_;
     std::unique_ptr<kernel_port> no_kernel_;
     std::unique_ptr<cld_tracker> tracker_;
+    std::unique_ptr<record_import> import_;
     std::unique_ptr<control_server> control_;
     std::unique_ptr<notifier> notify_;
     std::optional<instance_registry> instances_;
     std::unique_ptr<engine> engine_;
 
     std::map<std::uint64_t, reply_handle> asked_;
-    std::map<std::uint64_t, std::string> progress_; // last line told to those who wait
+    std::map<std::uint64_t, nlohmann::json> importing_; // imports that wait for their server
+    std::map<std::uint64_t, std::string> progress_;     // last line told to those who wait
     qb_loop_timer_handle timer_ = 0, second_ = 0;
     instant armed_ = 0;
     std::set<int> children_;

@@ -34,6 +34,8 @@ struct performer {
     void operator()(effect::persist& e) { p.store.commit(std::move(e.batch), e.at); }
     void operator()(effect::send& e) { p.group.mcast(std::move(e.message)); }
     void operator()(effect::query_dlm_members&) { p.group.query_dlm_members(); }
+    void operator()(effect::leave_group&) { p.group.leave(); }
+    void operator()(effect::join_group&) { p.group.join_again(); }
     void operator()(effect::convert& e) {
         p.locks.convert(e.resource, e.node, e.mode, e.with_value ? &e.value : nullptr);
     }

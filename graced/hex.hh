@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace grace {
 
@@ -16,6 +18,25 @@ std::string to_hex(const auto& range) {
         const auto b = static_cast<std::uint8_t>(each);
         out += digits[b >> 4];
         out += digits[b & 15];
+    }
+    return out;
+}
+
+// Nothing for what is not such digits.
+inline std::optional<std::string> from_hex(std::string_view hex) {
+    const auto digit = [](char c) {
+        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    };
+    std::string out;
+    if (hex.size() % 2 != 0)
+        return std::nullopt;
+    out.reserve(hex.size() / 2);
+    for (std::size_t i = 0; i < hex.size(); i += 2) {
+        const int high = digit(hex[i]);
+        const int low = digit(hex[i + 1]);
+        if (high < 0 || low < 0)
+            return std::nullopt;
+        out += static_cast<char>(high * 16 + low);
     }
     return out;
 }

@@ -126,7 +126,8 @@ json clients_json(const fsm& f, const std::string& server, const std::string& af
                                {"name_hex", to_hex(client)},
                                {"epoch", rec.at.value},
                                {"reclaimed", !v.need || rec.at > s.recovery},
-                               {"principal", !rec.princhash.empty()}});
+                               {"principal", !rec.princhash.empty()},
+                               {"principal_hex", to_hex(rec.princhash)}});
         }
         if (more)
             break;

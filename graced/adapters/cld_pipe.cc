@@ -32,6 +32,7 @@ constexpr std::uint64_t poll_missing = 100 * msec;  // nfsd gives up after 1 s
 constexpr std::uint64_t poll_present = 1000 * msec; // in case that inotify missed something
 constexpr int batch = 32; // messages taken in one turn, so that one busy server starves nobody
 constexpr long rpc_pipefs_magic = 0x67596969; // RPCAUTH_GSSMAGIC, net/sunrpc/rpc_pipe.c
+constexpr long fuse_magic = 0x65735546;       // FUSE_SUPER_MAGIC: a stand-in (tests/cld/pipefs.hh)
 
 constexpr std::size_t slot_size = 1280; // more than any version's message
 constexpr std::size_t no_slot = ~std::size_t{0};
@@ -382,12 +383,16 @@ void cld_tracker::open_pipe(const pipe_ptr& p) {
             close(fd);
             return not_now(text_of(code));
         }
-    } else if (S_ISFIFO(there.st_mode)) {
+    } else if (S_ISFIFO(there.st_mode) || S_ISREG(there.st_mode)) {
         struct statfs fs {};
-        // A plain FIFO left behind by something would give us our own answers back as upcalls.
-        if (statfs(p->path.c_str(), &fs) != 0 || fs.f_type != rpc_pipefs_magic)
-            return not_now("it is a FIFO, but not of rpc_pipefs: mount -t rpc_pipefs in the "
-                           "server's network namespace");
+        // A plain FIFO left behind by something would give us our own answers back as upcalls, a
+        // plain file its end for ever.
+        const bool fifo = S_ISFIFO(there.st_mode);
+        if (statfs(p->path.c_str(), &fs) != 0 ||
+            fs.f_type != (fifo ? rpc_pipefs_magic : fuse_magic))
+            return not_now(fifo ? "it is a FIFO, but not of rpc_pipefs: mount -t rpc_pipefs in the "
+                                  "server's network namespace"
+                                : "it is a plain file");
         fd = open(p->path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0) // ENXIO: the kernel is just making or removing it
             return not_now(text_of(errno));

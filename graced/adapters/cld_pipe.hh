@@ -65,8 +65,8 @@ public:
     // Opens the pipe whenever it exists, from now on. `version` is 2 or 1 (the kernel loads the
     // list of clients at GraceStart), or 0 (it asks for each client with Check: GetVersion and
     // GraceStart are refused, and the kernel makes the pipe anew with its older method). The path
-    // may also be a UNIX SOCK_SEQPACKET socket of a stand-in for the kernel: the same messages on
-    // it. A second call for a server replaces the first.
+    // may also be a UNIX SOCK_SEQPACKET socket, or a file of a FUSE file system, of a stand-in for
+    // the kernel: the same messages on it. A second call for a server replaces the first.
     void watch(std::string server, std::string pipe_path, int version = 2);
     // The server is no longer ours: open upcalls are answered with `failed`.
     void unwatch(const std::string& server);

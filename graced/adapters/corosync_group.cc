@@ -15,6 +15,7 @@ namespace grace {
 namespace {
 constexpr std::size_t max_queued_bytes = 64u << 20; // more than a snapshot's window ever needs
 constexpr std::uint64_t retry_ns = 2'000'000;
+constexpr std::uint64_t regroup_ns = 50'000'000;
 constexpr int connect_tries = 50; // CS_ERR_TRY_AGAIN for five seconds: corosync is starting
 
 // corosync's services answer TRY_AGAIN while they start.
@@ -51,10 +52,15 @@ struct corosync_group::impl {
     std::size_t queue_bytes = 0;
     qb_loop_timer_handle retry = 0;
     bool retry_armed = false;
+    bool wants_in = true, is_in = true; // the group; they differ while corosync says TRY_AGAIN
+    qb_loop_timer_handle regroup = 0;
+    bool regroup_armed = false;
 
     ~impl() {
         if (retry_armed)
             qb_loop_timer_del(loop, retry);
+        if (regroup_armed)
+            qb_loop_timer_del(loop, regroup);
         if (joined) {
             if (cpg_fd >= 0)
                 qb_loop_poll_del(loop, cpg_fd);
@@ -77,8 +83,31 @@ struct corosync_group::impl {
         f(std::string(what) + ": " + cs_strerror(e));
     }
 
+    // A join that follows a leave has to wait until corosync has told the others of that.
+    void settle_membership() {
+        if (wants_in == is_in || regroup_armed)
+            return;
+        const cs_error_t e = wants_in ? cpg_join(cpg, &group) : cpg_leave(cpg, &group);
+        if (e == CS_OK) {
+            is_in = wants_in;
+            return flush();
+        }
+        if (e != CS_ERR_TRY_AGAIN && e != CS_ERR_BUSY)
+            return lose(wants_in ? "cannot join the process group again"
+                                 : "cannot leave the process group",
+                        e);
+        regroup_armed = qb_loop_timer_add(
+                            loop, QB_LOOP_HIGH, regroup_ns, this,
+                            [](void* p) {
+                                auto* self = static_cast<impl*>(p);
+                                self->regroup_armed = false;
+                                self->settle_membership();
+                            },
+                            &regroup) == 0;
+    }
+
     void flush() {
-        while (!queue.empty()) {
+        while (!queue.empty() && is_in) {
             iovec v{queue.front().data(), queue.front().size()};
             cs_error_t e = cpg_mcast_joined(cpg, CPG_TYPE_AGREED, &v, 1);
             if (e == CS_ERR_TRY_AGAIN) {
@@ -351,6 +380,19 @@ void corosync_group::mcast(bytes m) {
     i.queue.push_back(std::move(m));
     if (!i.retry_armed)
         i.flush();
+}
+
+// What was not taken yet was said as a member that has the state; it counts no more.
+void corosync_group::leave() {
+    impl_->queue.clear();
+    impl_->queue_bytes = 0;
+    impl_->wants_in = false;
+    impl_->settle_membership();
+}
+
+void corosync_group::join_again() {
+    impl_->wants_in = true;
+    impl_->settle_membership();
 }
 
 void corosync_group::query_dlm_members() {

@@ -45,6 +45,8 @@ public:
 
     void mcast(bytes) override;
     void query_dlm_members() override;
+    void leave() override;
+    void join_again() override;
 
 private:
     struct impl;

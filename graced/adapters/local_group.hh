@@ -26,6 +26,10 @@ public:
         later(input::quorum{true, 1, {{self_, 1}}, 1});
     }
     void mcast(bytes m) override { later(input::deliver{self_, std::move(m)}); }
+    void leave() override {
+        later(input::confchg{{}, {}, {{self_, input::left_reason::process}}});
+    }
+    void join_again() override { later(input::confchg{{self_}, {self_}, {}}); }
     void query_dlm_members() override { later(input::dlm_members{false, {}}); }
     void convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes*) override {
         later(input::lock_granted{r, n, m, false, {}});

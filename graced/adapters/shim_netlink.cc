@@ -356,9 +356,9 @@ void shim_netlink::handle(const shim::item& i) {
     } else if (const auto* ns = std::get_if<shim::namespace_reply>(&i)) {
         if (ns->seq == dump_seq_ && dump_.size() < max_namespaces)
             dump_.push_back(ns->ns);
-    } else if (const auto* done = std::get_if<shim::dump_done>(&i)) {
-        under_way_.erase(done->seq);
-        if (done->seq == dump_seq_) {
+    } else if (const auto* end = std::get_if<shim::dump_done>(&i)) {
+        under_way_.erase(end->seq);
+        if (end->seq == dump_seq_) {
             for (const auto& each : dump_)
                 note_server(each);
             status_.namespaces = std::move(dump_);

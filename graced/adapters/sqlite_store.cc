@@ -2,13 +2,18 @@
 // The recovery database: opening and checking, the schema, one statement for each op, the writer.
 #include "graced/adapters/sqlite_store.hh"
 
+#include "grace/state.hh"
+
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <deque>
+#include <ctime>
 #include <fcntl.h>
+#include <filesystem>
 #include <iterator>
 #include <mutex>
 #include <optional>
@@ -33,19 +38,22 @@ namespace {
 constexpr std::size_t max_group_bytes = 8U << 20;
 // Somebody else's lock (sqlite3 in a shell, a backup) may hold us up so long; then it is a failure.
 constexpr int busy_timeout_ms = 10'000;
+constexpr std::chrono::minutes longest_mend_wait{1};
+// Room that a database must find before it counts as well again.
+constexpr int probe_bytes = 1 << 20;
+// Damaged databases that are kept beside the good one.
+constexpr int max_set_aside = 8;
+// SQLite's virtual machine tells of its progress each so many instructions.
+constexpr int progress_steps = 1000;
 
-// Epochs and counts are unsigned 64 bit, SQLite's integers are signed: they are stored by their
-// bits, so that what people see in a shell is the plain number as long as it is below 2^63.
+// Epochs and counts are unsigned 64 bit, SQLite's integers are signed. None that graced can have
+// written reaches 2^62 (implausible(), at the load), so that comparisons in SQL are right.
 std::int64_t to_column(std::uint64_t v) {
     return static_cast<std::int64_t>(v);
 }
 std::uint64_t from_column(std::int64_t v) {
     return static_cast<std::uint64_t>(v);
 }
-
-// `epoch <= ?2` and `epoch > ?2` for numbers stored that way.
-#define EPOCH_LE "((epoch >= 0 AND ?2 < 0) OR ((epoch < 0) = (?2 < 0) AND epoch <= ?2))"
-#define EPOCH_GT "NOT " EPOCH_LE
 
 // Clients and servers are one clustered table: the primary key keeps a server's records together,
 // so that START, renewal and purge of a server each are one statement over one range.
@@ -61,7 +69,8 @@ CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER 
     princhash BLOB NOT NULL, PRIMARY KEY (server, client)) STRICT, WITHOUT ROWID;
 )sql";
 
-// From each version to the next. Version 1 knew of a START only whether it was over.
+// From each version to the next; never changed once released: tests/unit/data/store has a database
+// of each. Version 1 knew of a START only whether it was over.
 constexpr const char* migrations_sql[] = {R"sql(
 ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE servers ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
@@ -256,9 +265,9 @@ public:
         , put_record_(db, "INSERT INTO records VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
                           "epoch = excluded.epoch, princhash = excluded.princhash")
         , remove_record_(db, "DELETE FROM records WHERE server = ?1 AND client = ?2")
-        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND " EPOCH_GT)
+        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch > ?2")
         , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2")
-        , purge_(db, "DELETE FROM records WHERE server = ?1 AND " EPOCH_LE)
+        , purge_(db, "DELETE FROM records WHERE server = ?1 AND epoch <= ?2")
         , clear_(db, "DELETE FROM records")
         , put_meta_(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = "
                         "excluded.value")
@@ -410,13 +419,18 @@ struct sqlite_store::impl {
     std::deque<queued_batch> queue;
     std::size_t queued_bytes = 0;
     bool ending = false;
-    bool failed = false;       // nothing is written any more
+    bool failed = false;       // nothing is written, until store_opened was said
     bool failure_told = false; // by the loop's thread
-    std::string why;
+    bool mended = false;       // by the writer's; not told yet
+    bool writing = false;
+    std::string why, note; // why it failed; what mending it took
     // Not yet told to the engine: a later position covers an earlier one. There is more than one
     // only if positions went back, as those of a node do that threw its state away for a snapshot.
     std::vector<position> done;
     statistics counts;
+    qb_loop_timer_handle watch = 0;
+    // When the writer last got anywhere, steady clock; it is asked for while it writes.
+    std::atomic<std::int64_t> progress{0};
 
     ~impl() {
         if (thread.joinable()) {
@@ -429,22 +443,35 @@ struct sqlite_store::impl {
         }
         if (loop != nullptr && wake) {
             qb_loop_poll_del(loop, wake.get());
+            qb_loop_timer_del(loop, watch);
         }
         out.reset(); // its statements, before the database that they belong to
         db.reset();
     }
 
     void signal() const {
+        if (!wake) {
+            return; // start() does
+        }
         const std::uint64_t one = 1;
         // EAGAIN: the counter is full, so the loop has a wake-up pending anyway.
         [[maybe_unused]] const ssize_t n = ::write(wake.get(), &one, sizeof one);
     }
 
+    static std::int64_t steady_now() {
+        return std::chrono::steady_clock::now().time_since_epoch().count();
+    }
+    static int made_progress(void* p) {
+        static_cast<impl*>(p)->progress.store(steady_now(), std::memory_order_relaxed);
+        return 0; // go on
+    }
+
     void fail_locked(std::string text) {
         if (!failed) {
             failed = true;
+            failure_told = mended = false;
             why = std::move(text);
-            counts.failed = true;
+            ++counts.failures;
         }
         queue.clear();
         queued_bytes = 0;
@@ -452,54 +479,120 @@ struct sqlite_store::impl {
     }
 
     void run() {
-        std::vector<queued_batch> group;
+        std::unique_lock guard(mutex);
         for (;;) {
-            {
-                std::unique_lock guard(mutex);
-                work.wait(guard, [&] { return ending || !queue.empty(); });
-                if (queue.empty() || failed) {
+            work.wait(guard, [&] { return ending || failed || !queue.empty(); });
+            if (failed) {
+                if (!mend(guard)) {
                     return;
                 }
-                std::size_t gathered = 0;
-                while (!queue.empty() && (group.empty() || gathered < max_group_bytes)) {
-                    gathered += queue.front().bytes;
-                    group.push_back(std::move(queue.front()));
-                    queue.pop_front();
-                }
-                // Still counted in queued_bytes: they hold memory until they are written.
+                continue;
             }
-            std::string error;
-            try {
-                std::vector<const store_batch*> batches;
-                std::transform(group.begin(), group.end(), std::back_inserter(batches),
-                               [](const queued_batch& b) { return &b.batch; });
-                out->commit(batches);
-            } catch (const sqlite_failure& f) {
-                error = describe(f);
-            } catch (const std::exception& e) {
-                error = "writing the recovery database " + options.path + ": " + e.what();
+            if (queue.empty()) {
+                return; // ending, and all is written
             }
-            const std::lock_guard guard(mutex);
-            if (!error.empty()) {
-                fail_locked(std::move(error));
-                return;
-            }
-            if (failed) {
-                return; // it overflowed meanwhile: nothing may be called durable after store_failed
-            }
-            counts.batches += group.size();
-            ++counts.transactions;
-            for (const queued_batch& b : group) {
-                queued_bytes -= std::min(queued_bytes, b.bytes);
-                if (!done.empty() && done.back() <= b.at) {
-                    done.back() = b.at;
-                } else {
-                    done.push_back(b.at);
-                }
-            }
-            group.clear();
-            signal();
+            write_group(guard);
         }
+    }
+
+    // What has gathered becomes one transaction.
+    void write_group(std::unique_lock<std::mutex>& guard) {
+        std::vector<queued_batch> group;
+        std::size_t gathered = 0;
+        while (!queue.empty() && (group.empty() || gathered < max_group_bytes)) {
+            gathered += queue.front().bytes;
+            group.push_back(std::move(queue.front()));
+            queue.pop_front();
+        }
+        // Still counted in queued_bytes: they hold memory until they are written.
+        progress = steady_now();
+        writing = true;
+        guard.unlock();
+        std::string error;
+        try {
+            std::vector<const store_batch*> batches;
+            std::transform(group.begin(), group.end(), std::back_inserter(batches),
+                           [](const queued_batch& b) { return &b.batch; });
+            out->commit(batches);
+        } catch (const sqlite_failure& f) {
+            error = describe(f);
+        } catch (const std::exception& e) {
+            error = "writing the recovery database " + options.path + ": " + e.what();
+        }
+        guard.lock();
+        writing = false;
+        if (!error.empty()) {
+            return fail_locked(std::move(error));
+        }
+        if (failed) {
+            return; // it overflowed or stood still meanwhile: nothing may be called durable then
+        }
+        counts.batches += group.size();
+        ++counts.transactions;
+        for (const queued_batch& b : group) {
+            queued_bytes -= std::min(queued_bytes, b.bytes);
+            if (!done.empty() && done.back() <= b.at) {
+                done.back() = b.at;
+            } else {
+                done.push_back(b.at);
+            }
+        }
+        signal();
+    }
+
+    // Until the database can be opened and written again; false: the end came first.
+    bool mend(std::unique_lock<std::mutex>& guard) {
+        auto wait = options.mend_after;
+        while (!mended) {
+            if (work.wait_for(guard, wait, [&] { return ending; })) {
+                return false;
+            }
+            wait = std::min<std::chrono::milliseconds>(wait * 2, longest_mend_wait);
+            guard.unlock();
+            std::string trouble = open_anew();
+            guard.lock();
+            if (trouble.empty()) {
+                mended = true;
+                signal();
+            } else {
+                why = std::move(trouble);
+            }
+        }
+        // The loop's thread clears `failed` when it says so. Were it cleared here, a batch that the
+        // engine gives us before it knows of the failure would become durable without those lost.
+        work.wait(guard, [&] { return ending || !failed; });
+        return !failed;
+    }
+    std::string open_anew();
+    void watch_progress() { sqlite3_progress_handler(db.get(), progress_steps, made_progress, this); }
+
+    // From the loop: a write that hangs in the kernel comes back from there by itself or never.
+    void look_for_stall() {
+        const std::lock_guard guard(mutex);
+        if (!writing || failed) {
+            return;
+        }
+        const auto stood =
+            std::chrono::nanoseconds(steady_now() - progress.load(std::memory_order_relaxed));
+        if (stood >= options.stall_timeout) {
+            fail_locked(
+                "the recovery database " + options.path + " cannot be written: its disk has "
+                "stood still for " +
+                std::to_string(std::chrono::duration_cast<std::chrono::seconds>(stood).count()) +
+                " s ([store] stall_timeout)");
+        }
+    }
+    void arm_watch() {
+        const auto each =
+            std::chrono::duration_cast<std::chrono::nanoseconds>(options.stall_timeout) / 8;
+        qb_loop_timer_add(
+            loop, QB_LOOP_HIGH, static_cast<std::uint64_t>(each.count()), this,
+            [](void* data) {
+                auto* self = static_cast<impl*>(data);
+                self->look_for_stall();
+                self->arm_watch();
+            },
+            &watch);
     }
 
     // For a person: what is wrong with the disk and what to do.
@@ -508,18 +601,17 @@ struct sqlite_store::impl {
             "the recovery database " + options.path + " cannot be written: " + f.text;
         switch (f.code & 0xff) {
         case SQLITE_FULL:
-            text += "; make room on its file system, then restart graced";
+            text += "; make room on its file system";
             break;
         case SQLITE_BUSY:
-            text += "; another program (a shell, a backup) keeps it locked: end that, then restart "
-                    "graced";
+            text += "; another program (a shell, a backup) keeps it locked: end that";
             break;
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-            text += "; check the disk. After a restart graced says how to go on";
+            text += "; check the disk";
             break;
         default:
-            text += "; check the disk and its file system, then restart graced";
+            text += "; check the disk and its file system";
             break;
         }
         return text;
@@ -530,6 +622,7 @@ struct sqlite_store::impl {
         [[maybe_unused]] const ssize_t n = ::read(wake.get(), &count, sizeof count);
         std::vector<position> reached;
         std::optional<std::string> broken;
+        std::optional<std::string> well;
         {
             const std::lock_guard guard(mutex);
             reached.swap(done);
@@ -537,6 +630,14 @@ struct sqlite_store::impl {
                 failure_told = true;
                 broken = why;
             }
+            if (mended) {
+                mended = failed = false;
+                why.clear();
+                well = std::exchange(note, {});
+            }
+        }
+        if (well) {
+            work.notify_all();
         }
         // The sink may commit the next batch, so the lock is not held here.
         for (const position at : reached) {
@@ -544,6 +645,9 @@ struct sqlite_store::impl {
         }
         if (broken) {
             to_engine(input::store_failed{*broken});
+        }
+        if (well) {
+            to_engine(input::store_opened{*well});
         }
     }
 };
@@ -672,12 +776,10 @@ std::string advice(const std::string& path) {
 error describe_open(const std::string& path, const sqlite_failure& f) {
     switch (f.code & 0xff) {
     case SQLITE_NOTADB:
-        return {"the recovery database " + path + " is not a database: " + f.text + ". " +
-                    advice(path),
+        return {"the recovery database " + path + " is damaged: it is not a database: " + f.text,
                 EUCLEAN};
     case SQLITE_CORRUPT:
-        return {"the recovery database " + path + " is damaged: " + f.text + ". " + advice(path),
-                EUCLEAN};
+        return {"the recovery database " + path + " is damaged: " + f.text, EUCLEAN};
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return {
@@ -720,13 +822,13 @@ std::string pragma_text(sqlite3* db, const char* sql) {
     return text;
 }
 
-// Everything in it. A value that graced cannot have written is damage, as a bad page is.
-result<stored_state> load(sqlite3* db, const std::string& path) {
-    const auto damaged = [&](const std::string& what) {
-        return fail("the recovery database " + path + " is damaged: " + what + ". " + advice(path),
-                    EUCLEAN);
-    };
-    stored_state state;
+tl::unexpected<error> damaged(const std::string& path, const std::string& what) {
+    return fail("the recovery database " + path + " is damaged: " + what, EUCLEAN);
+}
+
+// All but the records. A value that graced cannot have written is damage, as a bad page is.
+result<stored_meta> load_meta(sqlite3* db, const std::string& path) {
+    stored_meta meta;
     std::map<std::string, std::uint64_t> values;
     for (statement s(db, "SELECT key, value FROM meta"); s.step();) {
         values[s.column_bytes(0)] = s.column(1);
@@ -734,39 +836,53 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
     for (const meta_row& row : meta_rows) {
         const auto found = values.find(row.key);
         if (found != values.end()) {
-            row.set(state.meta, found->second);
+            row.set(meta, found->second);
         } else if (row.since_version_1) {
-            return damaged("table meta has no row '" + std::string(row.key) + "'");
+            return damaged(path, "table meta has no row '" + std::string(row.key) + "'");
         }
     }
     for (statement s(db, "SELECT id, name FROM nodes"); s.step();) {
         const std::int64_t id = s.column_int(0);
         if (id <= 0 || id > UINT32_MAX) {
-            return damaged("table nodes has the id " + std::to_string(id));
+            return damaged(path, "table nodes has the id " + std::to_string(id));
         }
-        state.meta.nodes[node_id{static_cast<std::uint32_t>(id)}] = s.column_bytes(1);
+        meta.nodes[node_id{static_cast<std::uint32_t>(id)}] = s.column_bytes(1);
     }
     for (statement s(db, "SELECT name, need, needed, start, host, lost, settled FROM servers");
          s.step();) {
         const std::string name = s.column_bytes(0);
         const std::int64_t host = s.column_int(4);
         if (name.empty() || name.size() > max_server_name || host < 0 || host > UINT32_MAX) {
-            return damaged("table servers has a row that graced cannot have written ('" + name +
+            return damaged(path, "table servers has a row that graced cannot have written ('" + name +
                            "')");
         }
-        state.meta.servers[name] = {
+        meta.servers[name] = {
             s.column_int(1) != 0,     s.column_int(2) != 0,
             start_count{s.column(3)}, start_count{s.column(5)},
             start_count{s.column(6)}, node_id{static_cast<std::uint32_t>(host)}};
     }
+    if (const std::string why = implausible(meta); !why.empty()) {
+        return damaged(path, why);
+    }
+    return meta;
+}
+
+result<stored_state> load(sqlite3* db, const std::string& path) {
+    stored_state state;
+    auto meta = load_meta(db, path);
+    if (!meta) {
+        return tl::unexpected(meta.error());
+    }
+    state.meta = std::move(*meta);
     for (statement s(db, "SELECT server, client, epoch, princhash FROM records"); s.step();) {
         std::string server = s.column_bytes(0);
         std::string client = s.column_bytes(1);
         record rec{epoch{s.column(2)}, s.column_bytes(3)};
         if (server.empty() || server.size() > max_server_name || client.empty() ||
-            client.size() > max_client_name || rec.princhash.size() > max_princhash) {
-            return damaged("table records has a row that graced cannot have written (server '" +
-                           server + "')");
+            client.size() > max_client_name || rec.princhash.size() > max_princhash ||
+            rec.at > state.meta.current) {
+            return damaged(path, "table records has a row that graced cannot have written (server '" +
+                                     server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
         record_map& clients = state.records[std::move(server)];
         clients.emplace_hint(clients.end(), std::move(client), std::move(rec));
@@ -823,7 +939,326 @@ void sync_directory(const std::string& directory) {
     }
 }
 
+// --- migrations ---
+
+// A copy first: whoever has to go back to the older graced finds what that left.
+result<void> back_up(sqlite3* db, const std::string& copy) {
+    const std::string unfinished = copy + ".new";
+    ::unlink(unfinished.c_str());
+    const mode_t old_mask = ::umask(0077);
+    {
+        statement vacuum(db, "VACUUM INTO ?1");
+        vacuum.text(1, unfinished);
+        try {
+            vacuum.run();
+        } catch (...) {
+            ::umask(old_mask);
+            ::unlink(unfinished.c_str());
+            throw;
+        }
+    }
+    ::umask(old_mask);
+    const unique_fd fd(::open(unfinished.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd || ::fsync(fd.get()) != 0 || ::rename(unfinished.c_str(), copy.c_str()) != 0) {
+        const int code = errno;
+        return fail("the copy " + copy + " of the recovery database cannot be written: " +
+                        errno_text(code),
+                    EIO);
+    }
+    sync_directory(split(copy).directory);
+    return {};
+}
+
+result<void> change_schema(sqlite3* db, const std::string& path, std::int64_t from,
+                           std::vector<std::string>& warnings) {
+    const std::string copy = path + ".schema-" + std::to_string(from);
+    if (auto ok = back_up(db, copy); !ok) {
+        return ok;
+    }
+    migrate(db, from);
+    warnings.push_back("the recovery database " + path +
+                       " was made by an older graced: changed from schema version " +
+                       std::to_string(from) + " to " +
+                       std::to_string(sqlite_store::schema_version) + "; what it was is kept as " +
+                       copy);
+    return {};
+}
+
+// --- opening ---
+
+struct connection {
+    db_handle db;
+    bool created = false;
+    // It can be read, and not written now. At start that is told like a failure later: a daemon
+    // that ended instead could not say in `gracectl status` what is wrong.
+    std::string trouble;
+};
+
+std::string date_for_names() {
+    const std::time_t now = std::time(nullptr);
+    std::tm t{};
+    ::gmtime_r(&now, &t);
+    char text[32] = {};
+    std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &t);
+    return text;
+}
+
+// The log may be in the page cache only: a sync of it failed, the kernel dropped the dirty pages and
+// shows them as if they were written (Linux). Bad scenarios: it is continued, and a power cut takes
+// the part in the middle and all commits behind it; or it is moved into the database, and a power
+// cut in the midst of that leaves a torn database and no log to mend it with. Written once more,
+// with the bytes that it has, it is dirty again, and a sync means what it says.
+void sync_log_anew(const std::string& log) {
+    const auto trouble = [&](const char* what) {
+        const int code = errno;
+        throw sqlite_failure{code == ENOSPC ? SQLITE_FULL : SQLITE_IOERR, code,
+                             std::string(what) + " its log " + log + ": " + errno_text(code)};
+    };
+    const unique_fd fd(::open(log.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd) {
+        if (errno == ENOENT) {
+            return;
+        }
+        trouble("opening");
+    }
+    std::vector<char> part(1U << 20);
+    off_t at = 0;
+    while (true) {
+        const ssize_t n = ::pread(fd.get(), part.data(), part.size(), at);
+        if (n < 0) {
+            trouble("reading");
+        }
+        if (n == 0) {
+            break;
+        }
+        for (ssize_t done = 0; done < n;) {
+            const ssize_t m = ::pwrite(fd.get(), part.data() + done,
+                                       static_cast<std::size_t>(n - done), at + done);
+            if (m < 0) {
+                trouble("writing");
+            }
+            done += m;
+        }
+        at += n;
+    }
+    if (::fsync(fd.get()) != 0) {
+        trouble("syncing");
+    }
+}
+
+// Opens or creates, and checks. Throws sqlite_failure.
+result<connection> connect(const store_options& options, std::vector<std::string>& warnings) {
+    const std::string& path = options.path;
+    connection c;
+    struct stat st {};
+    const bool there = ::lstat(path.c_str(), &st) == 0;
+    try {
+        sync_log_anew(path + "-wal");
+    } catch (const sqlite_failure& f) {
+        c.trouble = describe_open(path, f).message;
+    }
+    sqlite3* raw = nullptr;
+    // NOMUTEX: first the loop's thread, then only the writer's. 0600 by umask: principals' hashes.
+    const mode_t old_mask = ::umask(0077);
+    const int rc = sqlite3_open_v2(path.c_str(), &raw,
+                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+                                       SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                                   nullptr);
+    ::umask(old_mask);
+    c.db.reset(raw);
+    if (raw == nullptr) {
+        return fail("no memory to open the recovery database " + path, ENOMEM);
+    }
+    if (rc != SQLITE_OK) {
+        raise(raw, "opening it");
+    }
+    sqlite3_extended_result_codes(raw, 1);
+    sqlite3_busy_timeout(raw, busy_timeout_ms);
+
+    // The first read: fails here if it is no database.
+    const std::int64_t id = pragma_int(raw, "PRAGMA application_id");
+    const std::int64_t version = pragma_int(raw, "PRAGMA user_version");
+    c.created = pragma_int(raw, "SELECT count(*) FROM sqlite_schema") == 0;
+    if (!c.created && id != sqlite_store::application_id) {
+        return fail("the recovery database " + path +
+                        " was made by another program (application id " + std::to_string(id) +
+                        "): set [store] path to another file. Nothing was changed",
+                    EPROTO);
+    }
+    if (!c.created && version > sqlite_store::schema_version) {
+        return fail("the recovery database " + path + " has schema version " +
+                        std::to_string(version) + ", this graced knows " +
+                        std::to_string(sqlite_store::schema_version) +
+                        ": it was used by a newer graced. Install that again (or, if other nodes "
+                        "hold the records, move the file away). Nothing was changed",
+                    EPROTO);
+    }
+    if (!c.created && version < 1) {
+        return damaged(path, "it has schema version " + std::to_string(version) +
+                                 ", which never existed");
+    }
+    if (!c.created) {
+        std::string verdict = pragma_text(raw, "PRAGMA quick_check(5)");
+        if (verdict != "ok") {
+            std::replace(verdict.begin(), verdict.end(), '\n', ' ');
+            return damaged(path, verdict);
+        }
+    }
+    const std::string mode = pragma_text(raw, "PRAGMA journal_mode = WAL");
+    if (mode != "wal") {
+        return fail("the recovery database " + path + " cannot use a write-ahead log (" + mode +
+                        "): its file system lacks shared memory maps. Set [store] path to a "
+                        "local disk",
+                    EOPNOTSUPP);
+    }
+    exec(raw, "PRAGMA synchronous = FULL", "setting synchronous");
+    // After a checkpoint the log starts anew; what a burst made of it is given back.
+    exec(raw, "PRAGMA journal_size_limit = 16777216", "setting the log's size");
+    exec(raw, "PRAGMA cell_size_check = ON", "setting cell_size_check");
+    if (options.max_pages != 0) {
+        exec(raw, ("PRAGMA max_page_count = " + std::to_string(options.max_pages)).c_str(),
+             "setting the largest size");
+    }
+    if (c.created) {
+        if (there) {
+            // A crash while it was created looks like this; so does a file that was truncated.
+            warnings.push_back("the recovery database " + path +
+                               " was there, but empty: it is taken for a new one");
+        }
+        create_schema(raw);
+        sync_directory(split(path).directory);
+    } else if (version < sqlite_store::schema_version) {
+        if (!c.trouble.empty()) {
+            return fail(c.trouble, EIO);
+        }
+        if (auto ok = change_schema(raw, path, version, warnings); !ok) {
+            return tl::unexpected(ok.error());
+        }
+    }
+    return c;
+}
+
+// A damaged database gets out of the way, with its log, which is of no use to another one.
+result<void> set_aside(const std::string& path, const error& why,
+                       std::vector<std::string>& warnings) {
+    const location where = split(path);
+    int kept = 0;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(where.directory, ignored)) {
+        const std::string name = entry.path().filename();
+        kept += name.starts_with(where.file + ".damaged-") && !name.ends_with("-wal");
+    }
+    if (kept >= max_set_aside) {
+        return fail(why.message + ". There are " + std::to_string(kept) +
+                        " damaged ones beside it already (" + path +
+                        ".damaged-*): check the disk, remove them, then start graced",
+                    EUCLEAN);
+    }
+    std::string aside = path + ".damaged-" + date_for_names();
+    for (int n = 2; std::filesystem::exists(aside, ignored); ++n) {
+        aside = path + ".damaged-" + date_for_names() + "." + std::to_string(n);
+    }
+    // The log first. Bad scenario if it were the other way round, and the power failed in between:
+    // a log without its database, which is a case for a person.
+    for (const char* suffix : {"-wal", ""}) {
+        if (::rename((path + suffix).c_str(), (aside + suffix).c_str()) != 0 && errno != ENOENT) {
+            const int code = errno;
+            return fail(why.message + ". It cannot be renamed: " + errno_text(code), code);
+        }
+    }
+    ::unlink((path + "-shm").c_str());
+    sync_directory(where.directory);
+    warnings.push_back(why.message + ". It was set aside as " + aside +
+                       "; this node has no records until another member gives it the state");
+    return {};
+}
+
+template <typename F>
+auto errors_of(const std::string& path, F f) -> decltype(f()) {
+    try {
+        return f();
+    } catch (const sqlite_failure& failure) {
+        return tl::unexpected(describe_open(path, failure));
+    }
+}
+
+// Opens it, and hands it to `load`; what is damaged is set aside once, if it may be.
+template <typename T>
+result<std::pair<connection, T>> open_with(const store_options& options,
+                                           std::vector<std::string>& warnings,
+                                           result<T> (*load)(sqlite3*, const std::string&)) {
+    for (bool again = false;; again = true) {
+        auto opened = errors_of(options.path, [&]() -> result<std::pair<connection, T>> {
+            auto c = connect(options, warnings);
+            if (!c) {
+                return tl::unexpected(c.error());
+            }
+            auto loaded = load(c->db.get(), options.path);
+            if (!loaded) {
+                return tl::unexpected(loaded.error());
+            }
+            return std::pair{std::move(*c), std::move(*loaded)};
+        });
+        if (opened || opened.error().code != EUCLEAN) {
+            return opened;
+        }
+        if (again || !options.set_aside) {
+            opened.error().message += ". " + advice(options.path);
+            return opened;
+        }
+        auto moved =
+            errors_of(options.path, [&] { return set_aside(options.path, opened.error(), warnings); });
+        if (!moved) {
+            return tl::unexpected(moved.error());
+        }
+    }
+}
+
+// It can be written, and has room.
+void probe(sqlite3* db) {
+    exec(db, "BEGIN IMMEDIATE", "trying to write it");
+    try {
+        exec(db, "CREATE TABLE probe (x BLOB)", "trying to write it");
+        statement(db, "INSERT INTO probe VALUES (zeroblob(?1))").bind(1, probe_bytes).run();
+        exec(db, "COMMIT", "trying to write it");
+    } catch (...) {
+        sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
+        throw;
+    }
+    exec(db, "DROP TABLE probe", "trying to write it");
+}
+
 } // namespace
+
+std::string sqlite_store::impl::open_anew() {
+    out.reset();
+    db.reset();
+    std::vector<std::string> warnings;
+    auto opened = open_with<stored_meta>(options, warnings, load_meta);
+    if (!opened) {
+        return opened.error().message;
+    }
+    if (!opened->first.trouble.empty()) {
+        return opened->first.trouble;
+    }
+    sqlite3* raw = opened->first.db.get();
+    auto ready = errors_of(options.path, [&]() -> result<void> {
+        probe(raw);
+        out.emplace(raw, std::move(opened->second));
+        return {};
+    });
+    if (!ready) {
+        return ready.error().message;
+    }
+    db = std::move(opened->first.db);
+    watch_progress();
+    const std::lock_guard guard(mutex);
+    note.clear();
+    for (const std::string& w : warnings) {
+        note += (note.empty() ? "" : "; ") + w;
+    }
+    return {};
+}
 
 sqlite_store::sqlite_store(std::unique_ptr<impl> i)
     : impl_(std::move(i)) {}
@@ -861,95 +1296,26 @@ result<opened_store> sqlite_store::open_and_load(store_options options) {
         return tl::unexpected(lock.error());
     }
     state->lock = std::move(*lock);
-
-    try {
-        sqlite3* raw = nullptr;
-        // NOMUTEX: first this thread, then only the writer's. 0600 by umask: principals' hashes.
-        const mode_t old_mask = ::umask(0077);
-        const int rc = sqlite3_open_v2(path.c_str(), &raw,
-                                       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-                                           SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-                                       nullptr);
-        ::umask(old_mask);
-        state->db.reset(raw);
-        if (raw == nullptr) {
-            return fail("no memory to open the recovery database " + path, ENOMEM);
-        }
-        if (rc != SQLITE_OK) {
-            raise(raw, "opening it");
-        }
-        sqlite3_extended_result_codes(raw, 1);
-        sqlite3_busy_timeout(raw, busy_timeout_ms);
-
-        // The first read: fails here if it is no database.
-        const std::int64_t id = pragma_int(raw, "PRAGMA application_id");
-        const std::int64_t version = pragma_int(raw, "PRAGMA user_version");
-        const bool empty = pragma_int(raw, "SELECT count(*) FROM sqlite_schema") == 0;
-        if (!empty && id != application_id) {
-            return fail("the recovery database " + path +
-                            " was made by another program (application id " + std::to_string(id) +
-                            "): set [store] path to another file. Nothing was changed",
-                        EPROTO);
-        }
-        if (!empty && version > schema_version) {
-            return fail(
-                "the recovery database " + path + " has schema version " + std::to_string(version) +
-                    ", this graced knows " + std::to_string(schema_version) +
-                    ": it was used by a newer graced. Install that again (or, if other nodes "
-                    "hold the records, move the file away). Nothing was changed",
-                EPROTO);
-        }
-        if (!empty && version < 1) {
-            return fail("the recovery database " + path + " has schema version " +
-                            std::to_string(version) + ", which never existed. " + advice(path),
-                        EUCLEAN);
-        }
-        if (!empty) {
-            std::string verdict = pragma_text(raw, "PRAGMA quick_check(5)");
-            if (verdict != "ok") {
-                std::replace(verdict.begin(), verdict.end(), '\n', ' ');
-                return fail("the recovery database " + path + " is damaged: " + verdict + ". " +
-                                advice(path),
-                            EUCLEAN);
-            }
-        }
-        const std::string mode = pragma_text(raw, "PRAGMA journal_mode = WAL");
-        if (mode != "wal") {
-            return fail("the recovery database " + path + " cannot use a write-ahead log (" + mode +
-                            "): its file system lacks shared memory maps. Set [store] path to a "
-                            "local disk",
-                        EOPNOTSUPP);
-        }
-        exec(raw, "PRAGMA synchronous = FULL", "setting synchronous");
-        // After a checkpoint the log starts anew; what a burst made of it is given back.
-        exec(raw, "PRAGMA journal_size_limit = 16777216", "setting the log's size");
-        exec(raw, "PRAGMA cell_size_check = ON", "setting cell_size_check");
-        if (options.max_pages != 0) {
-            exec(raw, ("PRAGMA max_page_count = " + std::to_string(options.max_pages)).c_str(),
-                 "setting the largest size");
-        }
-        if (empty) {
-            if (there) {
-                // A crash while it was created looks like this; so does a file that was truncated.
-                opened.warnings.push_back("the recovery database " + path +
-                                          " was there, but empty: it is taken for a new one");
-            }
-            create_schema(raw);
-            sync_directory(where.directory);
-        } else if (version < schema_version) {
-            migrate(raw, version);
-        }
-        auto loaded = load(raw, path);
-        if (!loaded) {
-            return tl::unexpected(loaded.error());
-        }
-        opened.state = std::move(*loaded);
-        opened.created = empty;
-        state->out.emplace(raw, opened.state.meta);
-    } catch (const sqlite_failure& f) {
-        return tl::unexpected(describe_open(path, f));
+    auto connected = open_with<stored_state>(options, opened.warnings, load);
+    if (!connected) {
+        return tl::unexpected(connected.error());
+    }
+    opened.state = std::move(connected->second);
+    opened.created = connected->first.created;
+    state->db = std::move(connected->first.db);
+    auto ready = errors_of(path, [&]() -> result<void> {
+        state->out.emplace(state->db.get(), opened.state.meta);
+        return {};
+    });
+    if (!ready) {
+        return tl::unexpected(ready.error());
     }
     state->options = std::move(options);
+    state->watch_progress();
+    if (!connected->first.trouble.empty()) {
+        const std::lock_guard guard(state->mutex);
+        state->fail_locked(std::move(connected->first.trouble));
+    }
     opened.store.reset(new sqlite_store(std::move(state)));
     return opened;
 }
@@ -994,6 +1360,7 @@ result<void> sqlite_store::start(qb_loop_t* loop, sink to_engine) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int code = 0;
     try {
+        self.arm_watch();
         self.thread = std::thread([&self] { self.run(); });
         pthread_setname_np(self.thread.native_handle(), "graced-store");
     } catch (const std::system_error& e) {
@@ -1023,7 +1390,7 @@ void sqlite_store::commit(store_batch batch, position at) {
             self.fail_locked("the recovery database " + self.options.path +
                              " is too slow: " + std::to_string(self.queue.size()) + " batches (" +
                              std::to_string(self.queued_bytes >> 10) +
-                             " KiB) wait for the disk; check it, then restart graced");
+                             " KiB) wait for the disk; check it");
             return;
         }
         self.queued_bytes += size;
@@ -1036,6 +1403,8 @@ sqlite_store::statistics sqlite_store::stats() const {
     const std::lock_guard guard(impl_->mutex);
     statistics s = impl_->counts;
     s.queued = impl_->queue.size();
+    s.failed = impl_->failed;
+    s.why = impl_->why;
     return s;
 }
 

@@ -8,15 +8,20 @@
 // What makes it durable: WAL with synchronous=FULL, that is one fsync of the log for each commit,
 // and of the directory when the log is created; a checkpoint syncs the log before the database.
 // (synchronous=NORMAL, usual with WAL, loses the last commits at a power cut: then a client that
-// was told "you are on record" is not, and is refused later.) The first error is final: after a
-// failed fsync the kernel may have dropped the dirty pages, and a retry would "succeed" without
-// them. So the store says store_failed once, and nothing is reported durable ever after.
+// was told "you are on record" is not, and is refused later.)
+//
+// After an error, or a disk that stands still, nothing of what was queued is written any more and
+// store_failed is said: after a failed fsync the kernel may have dropped the dirty pages, and a
+// retry would "succeed" without them. The thread then closes the database and tries to open it
+// anew, ever more slowly; every opening writes the log once more (sync_log_anew). When the database
+// is well again the thread says store_opened.
 #pragma once
 
 #include "grace/input.hh"
 #include "grace/ports.hh"
 #include "graced/result.hh"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,6 +36,12 @@ struct store_options {
     // The queue's bound, in bytes of names and records. A disk that stands still must not eat the
     // memory: beyond this the store has failed.
     std::size_t max_queued_bytes = 256U << 20;
+    // A commit that makes no progress for so long has failed: the others' upcalls wait for it.
+    std::chrono::milliseconds stall_timeout{10'000};
+    // Wait before the first attempt to open a failed database anew; doubled up to a minute.
+    std::chrono::milliseconds mend_after{1000};
+    // A damaged database is renamed and a new one begun: for a node whose records the others have.
+    bool set_aside = false;
     // Pages of 4 KiB that the database may have; 0: no bound of our own. (Tests: a full disk.)
     std::uint32_t max_pages = 0;
     // The file system's magic number instead of statfs(2)'s; 0: ask. (Tests: a GFS2.)
@@ -53,7 +64,8 @@ public:
     static constexpr std::int32_t application_id = 0x47524143; // "GRAC"
 
     // Opens (or creates) the database, takes its lock, checks it, reads everything. Blocks: for use
-    // before the daemon joins the group. Nothing is ever repaired, moved or removed here. Codes:
+    // before the daemon joins the group. Nothing is ever repaired or removed; what is damaged is
+    // renamed if set_aside says so. Codes:
     //   ENOENT, ENOTDIR, EACCES, EROFS, EISDIR  the path                    exit 78
     //   EOPNOTSUPP  a cluster or network file system                        exit 78
     //   EUCLEAN     not a database, or a damaged one                        exit 65
@@ -75,10 +87,13 @@ public:
         std::uint64_t transactions = 0; // in so many commits
         std::uint64_t queued = 0;       // batches that wait now
         bool failed = false;
+        std::string why;            // … it failed, for people
+        std::uint64_t failures = 0; // so far
     };
     [[nodiscard]] statistics stats() const;
 
-    // Commits what is queued (if it was started), then closes. No input comes any more.
+    // Commits what is queued (if it was started), then closes. No input comes any more. Waits for a
+    // disk that stands still: to be the last that a process does.
     ~sqlite_store() override;
     sqlite_store(const sqlite_store&) = delete;
     sqlite_store& operator=(const sqlite_store&) = delete;

@@ -33,10 +33,10 @@ struct surroundings {
                                std::optional<std::chrono::milliseconds> timeout, const progress&)>
         ask;
     // Without a daemon. Empty: there is no such thing.
-    std::function<result<void>(bool on)> bypass_here;
-    std::function<result<bool>()> bypassed_here;
-    std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere;
-    std::function<std::vector<gfs2_mount>()> gfs2_mounts;
+    std::function<result<void>(bool on)> bypass_here = {};
+    std::function<result<bool>()> bypassed_here = {};
+    std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere = {};
+    std::function<std::vector<gfs2_mount>()> gfs2_mounts = {};
 };
 
 class session {
@@ -69,7 +69,12 @@ void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
 void add_gate_verbs(CLI::App&, session&);   // bypass exempt
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&); // record replay
+void add_import_verbs(CLI::App&, session&); // import export
 void add_config_verbs(CLI::App&, session&); // config check|show|server
+
+// The clients on record, of one server or of all: the daemon answers in pages, this puts them
+// together. None as session::ask().
+std::optional<json> all_clients(session&, const std::string& server);
 
 // gracectl, all of it. The exit code.
 int run(int argc, const char* const* argv, surroundings&);

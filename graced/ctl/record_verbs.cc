@@ -4,6 +4,7 @@
 #include "grace/describe.hh"
 #include "grace/recording.hh"
 #include "graced/ctl/gracectl.hh"
+#include "graced/hex.hh"
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -19,25 +20,6 @@
 namespace grace::ctl {
 
 namespace {
-
-std::optional<std::string> from_hex(const std::string& hex) {
-    const auto digit = [](char c) {
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-    };
-    std::string out;
-    if (hex.size() % 2 != 0) {
-        return std::nullopt;
-    }
-    for (std::size_t i = 0; i < hex.size(); i += 2) {
-        const int high = digit(hex[i]);
-        const int low = digit(hex[i + 1]);
-        if (high < 0 || low < 0) {
-            return std::nullopt;
-        }
-        out += static_cast<char>(high * 16 + low);
-    }
-    return out;
-}
 
 // With the rights of who asked, readable for nobody else from the first byte on.
 bool write_private(const std::string& file, const std::string& all) {

@@ -369,10 +369,25 @@ std::string render_clients(const json& answer) {
     if (!clients.is_array() || clients.empty()) {
         return "No clients on record.\n";
     }
-    table t({"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL", "CLIENT"});
+    // Only the node that hosts a server can ask its nfsd.
+    const bool known = std::any_of(clients.begin(), clients.end(),
+                                   [](const json& c) { return at(c, "address").is_string(); });
+    std::vector<std::string> head = {"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL"};
+    if (known) {
+        head.insert(head.end(), {"PROTOCOL", "STATUS", "ADDRESS"});
+    }
+    head.push_back("CLIENT");
+    table t(head);
     for (const json& c : clients) {
-        t.add({text(c, "server"), number(c, "epoch"), yes(c, "reclaimed") ? "yes" : "-",
-               yes(c, "principal") ? "yes" : "-", text(c, "name", text(c, "name_hex"))});
+        std::vector<std::string> row = {text(c, "server"), number(c, "epoch"),
+                                        yes(c, "reclaimed") ? "yes" : "-",
+                                        yes(c, "principal") ? "yes" : "-"};
+        if (known) {
+            row.insert(row.end(),
+                       {text(c, "protocol", "-"), text(c, "status", "-"), text(c, "address", "-")});
+        }
+        row.push_back(text(c, "name", text(c, "name_hex")));
+        t.add(row);
     }
     std::string out = t.str();
     if (yes(answer, "more")) {

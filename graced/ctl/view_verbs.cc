@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Verbs that only look: status, dump, servers, nodes, clients, version.
 #include "graced/ctl/gracectl.hh"
+#include "graced/ctl/nfsd_clients.hh"
 #include "graced/ctl/render.hh"
+#include "graced/hex.hh"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <ostream>
 
@@ -32,42 +36,85 @@ void show_part(session& s, std::initializer_list<const char*> keys,
     s.print(part, render);
 }
 
-// The daemon answers in pages: a page ends with "more": true, the next is asked for by its last
-// client. One answer that holds a million clients would stop the daemon's loop for as long as it
-// takes to write it.
-std::optional<json> all_clients(session& s, const std::string& server) {
-    json all = {{"ok", true}, {"clients", json::array()}, {"more", false}};
-    json request = {{"verb", "clients"}};
-    if (!server.empty()) {
-        request["server"] = server;
+struct client_options {
+    std::string server, sort;
+    bool not_reclaimed = false;
+};
+
+// What the nfsd of this node knows of them: it alone has address and minor version.
+void ask_nfsd(json& all) {
+    const json where = all.value("nfsd_fs", json::object());
+    std::map<std::string, std::map<std::string, nfsd_client>> known;
+    if (where.is_object()) {
+        for (const auto& [server, path] : where.items()) {
+            if (path.is_string()) {
+                known[server] = read_nfsd_clients(path.get<std::string>());
+            }
+        }
     }
-    for (;;) {
-        const auto page = s.ask(request, look_limit);
-        if (!page) {
-            return std::nullopt;
+    for (json& c : all["clients"]) {
+        if (!c.is_object()) {
+            continue;
         }
-        const auto clients = page->find("clients");
-        if (clients == page->end() || !clients->is_array()) {
-            return all;
+        c["protocol"] = "NFSv4";
+        c["address"] = c["minor_version"] = c["status"] = c["last_renew"] = nullptr;
+        const auto server = known.find(c.value("server", ""));
+        const auto name = from_hex(c.value("name_hex", ""));
+        if (server == known.end() || !name) {
+            continue;
         }
-        for (const json& c : *clients) {
-            all["clients"].push_back(c);
+        const auto found = server->second.find(*name);
+        if (found == server->second.end()) {
+            continue;
         }
-        const auto more = page->find("more");
-        if (more == page->end() || *more != true || clients->empty()) {
-            return all;
+        const nfsd_client& n = found->second;
+        c["address"] = n.address;
+        c["status"] = n.status;
+        if (n.minor_version) {
+            c["minor_version"] = *n.minor_version;
+            c["protocol"] = "NFSv4." + std::to_string(*n.minor_version);
         }
-        const json& last = clients->back();
-        const std::string after_server = last.value("server", "");
-        const std::string after_hex = last.value("name_hex", "");
-        if (request.value("after_server", "") == after_server &&
-            request.value("after_hex", "") == after_hex) {
-            all["more"] = true; // a daemon that does not know pages
-            return all;
+        if (n.last_renew) {
+            c["last_renew"] = *n.last_renew;
         }
-        request["after_server"] = after_server;
-        request["after_hex"] = after_hex;
     }
+    all.erase("nfsd_fs");
+}
+
+void show_clients(session& s, const client_options& o) {
+    auto all = all_clients(s, o.server);
+    if (!all) {
+        return;
+    }
+    ask_nfsd(*all);
+    json& clients = (*all)["clients"];
+    if (o.not_reclaimed) {
+        json left = json::array();
+        for (json& c : clients) {
+            if (c.is_object() && !c.value("reclaimed", true)) {
+                left.push_back(std::move(c));
+            }
+        }
+        clients = std::move(left);
+    }
+    if (!o.sort.empty()) {
+        // Stable: what is equal stays in the order of server and name.
+        const char* key = o.sort.c_str();
+        std::stable_sort(clients.begin(), clients.end(), [&](const json& a, const json& b) {
+            if (!a.is_object() || !b.is_object()) {
+                return a.is_object() > b.is_object();
+            }
+            const json x = a.value(key, json()), y = b.value(key, json());
+            if (o.sort == "epoch") {
+                return y < x;
+            }
+            if (x.is_null() != y.is_null()) {
+                return y.is_null(); // who is not known comes last
+            }
+            return x < y;
+        });
+    }
+    s.print(*all, render_clients);
 }
 
 // Asked for here, not by the daemon: see node_view.hh.
@@ -95,6 +142,47 @@ void show_version(session& s) {
 
 } // namespace
 
+// The daemon answers in pages: a page ends with "more": true, the next is asked for by its last
+// client. One answer that holds a million clients would stop the daemon's loop for as long as it
+// takes to write it.
+std::optional<json> all_clients(session& s, const std::string& server) {
+    json all = {{"ok", true}, {"clients", json::array()}, {"more", false}};
+    json request = {{"verb", "clients"}};
+    if (!server.empty()) {
+        request["server"] = server;
+    }
+    for (;;) {
+        const auto page = s.ask(request, look_limit);
+        if (!page) {
+            return std::nullopt;
+        }
+        const auto clients = page->find("clients");
+        if (clients == page->end() || !clients->is_array()) {
+            return all;
+        }
+        for (const json& c : *clients) {
+            all["clients"].push_back(c);
+        }
+        if (page->contains("nfsd_fs")) {
+            all["nfsd_fs"] = (*page)["nfsd_fs"];
+        }
+        const auto more = page->find("more");
+        if (more == page->end() || *more != true || clients->empty()) {
+            return all;
+        }
+        const json& last = clients->back();
+        const std::string after_server = last.value("server", "");
+        const std::string after_hex = last.value("name_hex", "");
+        if (request.value("after_server", "") == after_server &&
+            request.value("after_hex", "") == after_hex) {
+            all["more"] = true; // a daemon that does not know pages
+            return all;
+        }
+        request["after_server"] = after_server;
+        request["after_hex"] = after_hex;
+    }
+}
+
 void add_view_verbs(CLI::App& app, session& s) {
     app.add_subcommand("status", "phase, epochs, gate, nodes and servers of the cluster")
         ->callback([&s] {
@@ -120,13 +208,15 @@ void add_view_verbs(CLI::App& app, session& s) {
         ->callback([&s] { show_part(s, {"nodes"}, render_nodes); });
 
     auto* clients = app.add_subcommand("clients", "the clients on record");
-    auto server = std::make_shared<std::string>();
-    clients->add_option("--server", *server, "only of this server");
-    clients->callback([&s, server] {
-        if (const auto all = all_clients(s, *server)) {
-            s.print(*all, render_clients);
-        }
-    });
+    auto o = std::make_shared<client_options>();
+    clients->add_option("--server", o->server, "only of this server");
+    clients->add_flag("--not-reclaimed", o->not_reclaimed, "only who may still reclaim");
+    clients
+        ->add_option("--sort", o->sort,
+                     "by name, epoch (the one recorded last first), reclaimed (who has not first), "
+                     "address; default: by server and name")
+        ->check(CLI::IsMember({"name", "epoch", "reclaimed", "address"}));
+    clients->callback([&s, o] { show_clients(s, *o); });
 
     app.add_subcommand("version", "versions of gracectl and of the running daemon")->callback([&s] {
         show_version(s);

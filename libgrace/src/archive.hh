@@ -88,6 +88,8 @@ inline constexpr int members<input::durable> = 1;
 template <>
 inline constexpr int members<input::store_failed> = 1;
 template <>
+inline constexpr int members<input::store_opened> = 1;
+template <>
 inline constexpr int members<input::kernel_attached> = 3;
 template <>
 inline constexpr int members<input::kernel_acked> = 1;
@@ -145,6 +147,10 @@ inline constexpr int members<effect::send> = 1;
 template <>
 inline constexpr int members<effect::query_dlm_members> = 0;
 template <>
+inline constexpr int members<effect::leave_group> = 0;
+template <>
+inline constexpr int members<effect::join_group> = 0;
+template <>
 inline constexpr int members<effect::convert> = 5;
 template <>
 inline constexpr int members<effect::cancel> = 2;
@@ -195,7 +201,7 @@ struct archive {
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, has_database, stored_quorate_view, in_group, members_,
-                   ring, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
+                   ring, decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
                    hellos, buffering, buffer, buffered_bytes, assembly, assembled_parts,
                    assembling_from, said, commits, committing, durable_here, view_commit, committed,
                    store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
@@ -205,7 +211,7 @@ struct archive {
             (void)out; // taken before each step
             return std::tie(
                 params, state, synced, has_database, stored_quorate_view, in_group, members_, ring,
-                loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
+                decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
                 buffering, buffer, buffered_bytes, assembly, assembled_parts, assembling_from, said,
                 commits, committing, durable_here, view_commit, committed, store_failed, gate, lock,
                 instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,

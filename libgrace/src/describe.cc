@@ -152,6 +152,7 @@ struct input_describer {
     std::string operator()(const input::store_failed& i) const {
         return "the store failed: " + i.why;
     }
+    std::string operator()(const input::store_opened&) const { return "the store is well again"; }
     std::string operator()(const input::kernel_attached& i) const {
         return "kernel attached at " + at(i.at) + ", " + number(i.trips) + " trips";
     }
@@ -258,6 +259,8 @@ struct effect_describer {
     std::string operator()(const effect::query_dlm_members&) const {
         return "ask for the members of the DLM";
     }
+    std::string operator()(const effect::leave_group&) const { return "leave the group"; }
+    std::string operator()(const effect::join_group&) const { return "join the group"; }
     std::string operator()(const effect::convert& e) const {
         std::string s = "lock " + resource(e.resource, e.node) + " to " + mode(e.mode);
         return e.with_value ? s + ", " + value(e.value) : s;

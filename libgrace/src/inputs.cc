@@ -88,11 +88,31 @@ void fsm::on(const input::durable& d) {
     }
 }
 
+// Nothing that this node hears becomes durable any more, and every acknowledgement and LIFT waits
+// for each synced member's disk. Bad scenario: one node's disk is full, and no client of any server
+// of the cluster can mount. So it gets out of the others' way: its gate closes, its locks go down,
+// it leaves the group, and counts there as a node whose daemon died.
 void fsm::on(const input::store_failed& f) {
-    if (!store_failed_)
-        tell(news_level::error, "the recovery database cannot be written: " + f.why +
-                                    "; nothing that this node hears is durable any more");
+    if (store_failed_)
+        return;
     store_failed_ = true;
+    tell(news_level::error, f.why + "; this node leaves the group with its gate closed, so that the "
+                                    "others go on, and joins again when it can be written");
+    lose_sync("its recovery database failed");
+    buffering_ = false;
+    hellos_.clear();
+    committing_.clear();
+    emit(effect::leave_group{});
+}
+
+void fsm::on(const input::store_opened& o) {
+    if (!store_failed_)
+        return;
+    store_failed_ = false;
+    if (!o.note.empty())
+        tell(news_level::warning, o.note);
+    tell(news_level::info, "the recovery database can be written again; joining the group");
+    emit(effect::join_group{});
 }
 
 // --- kernel ---

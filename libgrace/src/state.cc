@@ -104,6 +104,29 @@ reclaim_count count_reclaimed(const state& s, const server_state& server) {
     return c;
 }
 
+std::string implausible(const stored_meta& m) {
+    constexpr std::uint64_t limit = std::uint64_t{1} << 62;
+    const auto number = [](std::uint64_t n) { return std::to_string(n); };
+    if (!m.current || m.current.value >= limit)
+        return "C is " + number(m.current.value);
+    if (m.recovery >= m.current)
+        return "R is " + number(m.recovery.value) + ", C is " + number(m.current.value);
+    if (m.purged >= m.current)
+        return "epoch " + number(m.purged.value) + " was purged, C is " + number(m.current.value);
+    if (m.applied.value >= limit || m.starts.value >= limit || m.quorate_view >= limit)
+        return "a count is beyond what any cluster reaches";
+    if (m.lifting && !m.recovery)
+        return "it is lifting, but there is no grace";
+    for (const auto& [name, v] : m.servers) {
+        if (v.need && (!m.recovery || m.lifting))
+            return "server '" + name + "' NEEDs, but there is no grace that it could be part of";
+        if (const start_count last = std::max({v.start, v.lost, v.settled}); last > m.starts)
+            return "server '" + name + "' has START " + number(last.value) + " of " +
+                   number(m.starts.value);
+    }
+    return {};
+}
+
 stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
     stored_meta m;
     m.quorate_view = quorate_view;

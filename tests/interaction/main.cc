@@ -219,8 +219,12 @@ private:
             s.step(n, input::kernel_refused{order, -16, "busy"});
         } else if (verb == "trip")
             each([&](node& n) { s.trip(n); });
-        else if (verb == "store-fails")
-            s.step(s.daemon_at(number(arg(1))), input::store_failed{"disk full"});
+        else if (verb == "store-fails") { // what is queued never becomes durable
+            node& n = s.daemon_at(number(arg(1)));
+            n.commits.clear();
+            s.step(n, input::store_failed{"the recovery database cannot be written: disk full"});
+        } else if (verb == "store-opens")
+            s.step(s.daemon_at(number(arg(1))), input::store_opened{});
         else if (verb == "value-lost") // VALNOTVALID
             s.value_valid = false;
         else if (verb == "value-is") // what a purger of another life wrote

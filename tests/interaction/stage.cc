@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace grace::interaction {
 namespace {
@@ -85,7 +86,7 @@ std::set<node_id> stage::partition_of(node_id id) const {
 
 std::set<node_id> stage::group_of(node_id id) const {
     std::set<node_id> out = partition_of(id);
-    std::erase_if(out, [&](node_id n) { return !nodes.at(n).daemon; });
+    std::erase_if(out, [&](node_id n) { return !nodes.at(n).daemon || nodes.at(n).left; });
     return out;
 }
 
@@ -144,7 +145,26 @@ void stage::start(node& n, bool with_kernel, bool with_keeper) {
     announce_quorum(partition, boots ? partition : std::set{n.id});
 }
 
+void stage::leave(node& n) {
+    if (n.left)
+        return;
+    std::set<node_id> group = group_of(n.id);
+    n.left = true;
+    group.erase(n.id);
+    reform(group, {}, {{n.id, input::left_reason::process}}, false);
+    n.inbox.push_back(input::confchg{
+        {group.begin(), group.end()}, {}, {{n.id, input::left_reason::process}}});
+}
+
+void stage::join_again(node& n) {
+    if (!n.left)
+        return;
+    n.left = false;
+    reform(group_of(n.id), {n.id}, {}, false);
+}
+
 void stage::kill(node& n) {
+    const bool was_out = std::exchange(n.left, false);
     n.daemon.reset();
     n.outbox.clear();
     n.inbox.clear();
@@ -159,12 +179,12 @@ void stage::kill(node& n) {
     n.kern.reclaim.clear();
     for (auto& [name, l] : locks)
         std::erase_if(l.waiting, [&](const lock::request& r) { return r.node == n.id; });
-    if (n.powered)
+    if (n.powered && !was_out)
         reform(group_of(n.id), {}, {{n.id, input::left_reason::process}}, false);
 }
 
 void stage::crash(node& n) {
-    bool had_daemon = bool(n.daemon);
+    bool had_daemon = n.daemon && !n.left;
     std::set<node_id> rest = partition_of(n.id);
     rest.erase(n.id);
     n.powered = n.in_dlm = false;
@@ -281,6 +301,10 @@ void stage::perform(node& n, any_effect& e) {
         n.kern.permit = x->until;
     } else if (std::holds_alternative<effect::query_dlm_members>(e)) {
         n.asked_dlm = true;
+    } else if (std::holds_alternative<effect::leave_group>(e)) {
+        leave(n);
+    } else if (std::holds_alternative<effect::join_group>(e)) {
+        join_again(n);
     } else if (const auto* c = std::get_if<effect::convert>(&e)) {
         locks[resource_name(c->resource, c->node)].waiting.push_back(
             {n.id, c->mode, c->with_value ? std::optional(c->value) : std::nullopt});

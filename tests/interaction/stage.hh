@@ -31,6 +31,7 @@ struct kernel {
 struct node {
     node_id id;
     bool powered = false, in_dlm = false;
+    bool left = false; // its daemon is not in the group
     std::unique_ptr<fsm> daemon;
     std::uint64_t lives = 0; // daemons so far
     std::uint64_t boots = 0; // of the node
@@ -77,6 +78,8 @@ public:
 
     // Faults.
     void start(node&, bool with_kernel = true, bool with_keeper = true);
+    void leave(node&);
+    void join_again(node&);
     void kill(node&);  // the daemon; its kernel closes, its keeper holds CW and alive
     void crash(node&); // the node; the DLM is frozen until fence()
     void reboot(node&);

@@ -12,14 +12,15 @@
  *   gcc -O2 -DNP -DNOFAIR -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
  *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
  *
- * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
+ * Budgets (how often each may happen; any moment): STARTS of a server, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
- * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES.
+ * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES,
+ * OPERATOR (START of a server that lost nothing; STARTS are of one that may have), EXPELS (a node leaves the DLM only), FLAPS (a node without
+ * daemon reboots before it is missed), CLIENTS (server 0 has no record at first).
  * WHO: the nodes that faults may hit. SLOW: the nodes that may lag. CALM: faults may also
  * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
- * switches take one rule away; pan must then find a violation. MEND_ switches
- * are rules that the code does not have yet (README.md). REPLAY: a trace leads (tests/model/replay).
+ * switches take one rule away; pan must then find a violation. REPLAY: a trace leads (tests/model/replay).
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
@@ -57,6 +58,31 @@
 #ifndef CRASHES         /* an nfsd ends in the middle of its reclaim */
 #define CRASHES 0
 #endif
+#ifndef EXPELS          /* a node leaves dlm_controld's group but not ours: its locks are dropped */
+#define EXPELS 0
+#endif
+#ifndef OPERATOR        /* START by an operator: nothing has happened to the server */
+#define OPERATOR 0
+#endif
+#ifndef FLAPS           /* a node without a daemon reboots within one change of the membership */
+#define FLAPS 0
+#endif
+#ifndef CLIENTS         /* server 0 begins without records; so many clients come */
+#define CLIENTS 0
+#define EMPTY 0
+#else
+#define EMPTY 1
+#endif
+#if defined(TWO)
+#define SPARE 0
+#else
+#define SPARE 1
+#endif
+#if JOINS && FAILURES + KILLS + LEAVES > SPARE   /* a group may be founded from a disk while nfsds run: it has NEED and START */
+#define STORED 1
+#else
+#define STORED 0
+#endif
 #ifndef TAKES           /* the highest live node asks for a server although another hosts it */
 #define TAKES 0
 #endif
@@ -86,7 +112,7 @@
 /* ---- state ---------------------------------------------------------------------------------- */
 
 mtype = { NODE_LEFT, PROC_LEFT, RING, JOIN, HELLO, SYNC,         /* membership, in the stream */
-          START, TAKE, RELEASED, NODE_DOWN, ENFORCING, DONE, PURGE, DURABLE, LIFT, BARRIER }
+          START, TAKE, RELEASED, NODE_DOWN, ENFORCING, DONE, PURGE, DURABLE, LIFT, BARRIER, RECORDS }
 
 typedef replicated {
     byte view;                    /* confchgs so far */
@@ -100,9 +126,17 @@ typedef replicated {
     byte durable;                 /* bit of node: said DURABLE at or past the PURGE */
     byte need, needed;            /* bit of server */
     byte host[2], start[2];
+    byte lost[2];                 /* the last START that stands for locks that are gone for sure */
+    byte settled[2];              /* the last one that was done */
     byte starts;
-    byte last_done
+    byte last_done;
+    byte boot_seen;               /* bit of node: parity of the boot that it joined with last */
+    byte recordless               /* bit of server: no client on record */
 }
+/* why there is a START */
+#define STOPS    0                /* its server is about to be stopped: counts without records, too */
+#define ASKED    1                /* an operator */
+#define LOST     2                /* what its clients held is gone, or may be */
 replicated s[N + 1];
 chan q[N] = [QLEN] of { mtype, byte, byte, byte };      /* ordered, not yet delivered here */
 
@@ -115,7 +149,7 @@ c_decl { \#include "replay.h" }
 #define RECLAIM  4       /* the servers for which the kernel accepts reclaims */
 #define LOCK     5       /* a daemon hears of a grant */
 #define OFF      6
-#define LOST     7       /* the ring has noticed that */
+#define LOST_    7       /* the ring has noticed that */
 #define FENCED_  8
 #define KILL     9
 #define DAEMON   10
@@ -142,15 +176,21 @@ inline next() { at++; c_code { farthest = now.at > farthest ? now.at : farthest;
 #define TOLD_CLOSE(i)    (IS(GATE, i) && !e_b)
 #define MAYBE_OPEN(i)    (IS(GATE, i) && e_b)
 #define WITH_RECORDS     e_c
-#define HAS_RECORDS(r, v) ((c_ & B(v)) || (s[r].need & B(v)))
+#define RECORDED(r, v)    (c_ & B(v))
+#define HAS_RECORDS(r, v) (RECORDED(r, v) || (s[r].need & B(v)))
 chan said_by = [14] of { byte, mtype, byte, byte };   /* by a node, on its way to the stream */
 #else
 #define MAYBE_RECLAIM(i, v) 1
-#define MOVING(i, v)     (moving == v)
+#ifdef NO_STOPPING_KEPT  /* a daemon that starts again does not know what is being stopped */
+#define MOVING(i, v)     (moving == v && mover == i && !forgot)
+#else
+#define MOVING(i, v)     (moving == v && mover == i)
+#endif
 #define TOLD_CLOSE(i)    0
 #define MAYBE_OPEN(i)    1
 #define WITH_RECORDS     0
-#define HAS_RECORDS(r, v) 1
+#define RECORDED(r, v)    (!(s[r].recordless & B(v)))
+#define HAS_RECORDS(r, v) (RECORDED(r, v) || (s[r].need & B(v)))
 #endif
 
 #define UP   0
@@ -189,23 +229,45 @@ bit cancelling[N];
 chan convert = [N] of { byte };   /* the DLM's queue of conversions up */
 
 byte disk_C[N], disk_purged[N], disk_view[N];
+#if STORED
+typedef stored { byte need, starts; byte start[2], settled[2], lost[2] }
+stored disk[N];
+#endif
 byte quorate_view[N];             /* the last view that was seen quorate */
 bit view_durable[N];
-byte said[N];                     /* once() */
+short said[N];                    /* once() */
 #define SAID_ENFORCING 1
 #define SAID_DONE(v)   (2 << (v))
 #define SAID_PURGE     8
 #define SAID_LIFT      16
 #define SAID_DURABLE   32
 #define SAID_TAKE(v)   (64 << (v))
+#define SAID_STOP      256
+#define SAID_RELEASED  512
 
-byte running[2];                  /* where the server's nfsd runs */
+byte running[2];                  /* where the server's nfsd runs, or ran when it ended by itself */
+byte nfsd = 3;                    /* bit of server: it is up */
+byte answered[2];                 /* the START that it answered when it started */
 bit dropped[2];                   /* ghost: its locks are gone and no lift has covered that (S8) */
 byte lifted;                      /* ghost: the last epoch that was lifted (S3) */
 bit offered[2];                   /* ghost: reclaim has come to its end since its locks went */
 byte used_C;                      /* ghost: the last epoch in which a gate or reclaim was open (S6) */
-byte moving = NOBODY;             /* server that is being moved */
-byte starts, failures, leaves, kills, joins, merges, moves, colds, crashes, takes;
+byte moving = NOBODY;             /* server that is being moved, by */
+byte mover, moved;                /* the node that lets it go, so far: */
+#define TO_STOP   0
+#define MAY_END   1               /* its daemon has said that it may be stopped */
+#define ENDED     2
+#define LET_GO    3               /* RELEASED is asked for */
+#ifdef NO_STOPPING_KEPT
+bit forgot;
+#endif
+bit stop_told;                    /* the START of its stop has been delivered to its host */
+byte expelled;                    /* nodes that have left dlm_controld's group */
+byte lost_known[N];               /* those that this node has seen missing there */
+byte flapped[N];                  /* nodes that quorum's list has named as left, although they are there again */
+byte boots;                       /* bit of node: parity of its boots */
+bit held;                         /* ghost: a client of server 0 holds a lock (EMPTY) */
+byte starts, operator, expels, flaps, clients, failures, leaves, kills, joins, merges, moves, colds, crashes, takes;
 bit calm;
 
 bit z, mid; byte x, y;                   /* scratch, 0 between steps */
@@ -277,9 +339,22 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #define HOLDS(i, m) (mode[i] == m && wanted[i] == NONE)
 #endif
 
+#ifdef NO_LOST           /* a START does not say that locks are gone for sure */
+#define KEPT(r, v) 1
+#else
+#define KEPT(r, v) (answered[v] >= s[r].lost[v])
+#endif
+/* Its nfsd has lost nothing: it never stopped, and what it was started for has been done. */
+#ifdef REPLAY            /* the trace says it: FINISHED */
+#define INTACT(i, v) 0
+#elif defined(NO_SETTLED) /* any START but the one that it answered is taken for an operator's */
+#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] != s[i].start[v])
+#else
+#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] <= s[i].settled[v])
+#endif
 #define FINISHED(i, v) ((v) == 0 -> finished0[i] : finished1[i])
 #define MAY_RECLAIM(i, v) (ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i && \
-    FINISHED(i, v) != s[i].start[v] && !MOVING(i, v) && HOLDS(i, CW) && \
+    FINISHED(i, v) != s[i].start[v] && !INTACT(i, v) && !MOVING(i, v) && HOLDS(i, CW) && \
     gate[i] == SHUT && gate_at[i] >= s[i].C && ALL_ENFORCE(i) && ALL_FENCED(i))
 
 #ifdef BUG_EARLY_OPEN    /* the purger opens at the sending of LIFT, not at its delivery */
@@ -292,11 +367,17 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #else
 #define ACCOUNTED(i) (!tripped[i])
 #endif
+/* Quorum's list has it, and has not named it as left since it was heard of last. */
+#ifdef NO_FLAPPED        /* what left and is there again counts as there */
+#define LIVE(i, j) (live[i] & B(j))
+#else
+#define LIVE(i, j) ((live[i] & B(j)) && !((flapped[i] & B(j)) && s[i].rings == s[GHOST].rings))
+#endif
 /* A node died after its daemon; that all know it from NODE_DOWN only, quorum's news may be first. */
 #ifdef NO_BURIED
 #define BURIED(i) 1
 #else
-#define BURIED1(i, j) ((live[i] & B(j)) || (s[i].members & B(j)) || (s[i].down & B(j)))
+#define BURIED1(i, j) ((LIVE(i, j)) || (s[i].members & B(j)) || (s[i].down & B(j)))
 #define BURIED(i) (BURIED1(i, 0) && BURIED1(i, 1) && BURIED1(i, 2))
 #endif
 #define MAY_OPEN(i) (ACTING(i) && LIFTED(i) && HOLDS(i, PR) && ACCOUNTED(i) && BURIED(i))
@@ -325,7 +406,7 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 
 /* ---- the replicated state machine (apply.cc) ---------------------------------------------------- */
 
-inline start_server(r, v) {
+inline open_epoch(r) {
     if
 #ifdef NO_NEW_EPOCH      /* a START after PURGE extends the grace that has been purged */
     :: s[r].R == 0 ->
@@ -335,16 +416,38 @@ inline start_server(r, v) {
         s[r].R = s[r].C; s[r].C++; s[r].enforcing = 0; s[r].durable = 0;
         s[r].lifting = 0; s[r].last_done = NOBODY; s[r].needed = 0
     :: else -> s[r].lifting = 0
-    fi;
-    s[r].starts++; s[r].start[v] = s[r].starts;
+    fi
+}
+inline number(r, v) { s[r].starts++; s[r].start[v] = s[r].starts }
+inline start_server(r, v) {
+    open_epoch(r); number(r, v);
     s[r].need = s[r].need | B(v); s[r].needed = s[r].needed | B(v)
 }
+inline settle(r, v) { s[r].need = s[r].need & ~B(v); s[r].settled[v] = s[r].start[v] }
+inline lose_host(r, v) {
+    s[r].host[v] = NOBODY;
+    if
+    :: RECORDED(r, v) -> start_server(r, v); s[r].lost[v] = s[r].start[v]
+    :: !(RECORDED(r, v)) && (s[r].need & B(v)) -> settle(r, v); if :: s[r].need == 0 -> s[r].last_done = NOBODY :: else fi
+    :: else
+    fi
+}
+#ifdef REPLAY
+#define KIND LOST
+#else
+#define KIND c_
+#endif
+#ifdef NO_VOID_START     /* an operator's START of a server that NEEDs counts */
+#define VOID_START(r) 0
+#else
+#define VOID_START(r) (KIND == ASKED && (s[r].need & B(b_)))
+#endif
 
 inline bury(r, n) {
     s[r].members = s[r].members & ~B(n); s[r].enforcing = s[r].enforcing & ~B(n);
     s[r].durable = s[r].durable & ~B(n); s[r].down = s[r].down | B(n);
-    if :: s[r].host[0] == n -> s[r].host[0] = NOBODY; if :: HAS_RECORDS(r, 0) -> start_server(r, 0) :: else fi :: else fi;
-    if :: s[r].host[1] == n -> s[r].host[1] = NOBODY; if :: HAS_RECORDS(r, 1) -> start_server(r, 1) :: else fi :: else fi
+    if :: s[r].host[0] == n -> lose_host(r, 0) :: else fi;
+    if :: s[r].host[1] == n -> lose_host(r, 1) :: else fi
 }
 
 #ifdef NO_START_NUMBER   /* an older DONE counts */
@@ -373,10 +476,10 @@ inline bury(r, n) {
 #else
 #define COVERED(v) offered[v]
 #endif
-#ifdef MEND_S4           /* LIFT is void unless every synced member has said that it has the purge */
-#define ANSWERED(r) ((s[r].members & ~s[r].durable) == 0)
-#else
+#ifdef NO_LIFT_DURABLE   /* LIFT counts although a synced member has not said that it has the purge */
 #define ANSWERED(r) 1
+#else
+#define ANSWERED(r) ((s[r].members & ~s[r].durable) == 0)
 #endif
 
 /* S4. A joiner whose snapshot came between the sending of LIFT and its delivery may have it on disk later, a dead
@@ -393,28 +496,51 @@ inline apply(r) {
     :: t_ == PROC_LEFT -> s[r].view++;
         s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
     :: t_ == RING -> s[r].rings++
-    :: t_ == JOIN -> s[r].view++; s[r].rings = s[r].rings + c_; s[r].down = s[r].down & ~B(b_)
+    :: t_ == JOIN -> s[r].view++; s[r].rings = s[r].rings + (c_ & 1);
+#ifndef NO_BOOT_ID       /* a node that has booted since and whose death nobody has told */
+        if :: !(s[r].down & B(b_)) && ((c_ >> 1) & 1) != ((s[r].boot_seen >> b_) & 1) -> bury(r, b_) :: else fi;
+#endif
+        s[r].boot_seen = (s[r].boot_seen & ~B(b_)) | (((c_ >> 1) & 1) << b_); s[r].down = s[r].down & ~B(b_)
     :: t_ == HELLO ->
         s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
     :: t_ == SYNC -> s[r].members = s[r].members | B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
     :: t_ == NODE_DOWN ->
         if :: !(s[r].members & B(b_)) && !(s[r].down & B(b_)) -> bury(r, b_) :: else fi
-    :: t_ == START -> if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
+    :: t_ == START ->
+        if
+        :: VOID_START(r)
+        /* a stop in the midst of reclaim: a DONE that is under way is void */
+        :: KIND == STOPS && (s[r].need & B(b_)) ->
+#ifndef NO_STOP_NUMBER
+            number(r, b_)
+#else
+            skip
+#endif
+        :: !VOID_START(r) && (RECORDED(r, b_) && !(KIND == STOPS && (s[r].need & B(b_))) || KIND == STOPS && !(s[r].need & B(b_))) ->
+            start_server(r, b_);
+            if :: KIND == LOST -> s[r].lost[b_] = s[r].start[b_] :: else fi
+        :: else
+        fi
     :: t_ == TAKE ->
         if
 #ifndef NO_RELEASED      /* a server is taken from a node that has not released it */
         :: s[r].host[b_] != NOBODY && s[r].host[b_] != a_
 #endif
-        :: else -> s[r].host[b_] = a_; if :: HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
+        :: else ->
+            if
+            :: s[r].host[b_] == a_ && (s[r].need & B(b_))    /* it hosts it, and may be in the midst of reclaim */
+            :: !(s[r].host[b_] == a_ && (s[r].need & B(b_))) && HAS_RECORDS(r, b_) -> y = (s[r].host[b_] != a_);
+                s[r].host[b_] = a_; start_server(r, b_);
+                if :: y -> s[r].lost[b_] = s[r].start[b_] :: else fi; y = 0
+            :: else -> s[r].host[b_] = a_; number(r, b_); s[r].lost[b_] = s[r].start[b_]; settle(r, b_)
+            fi
         fi
     :: t_ == RELEASED ->
-        if :: s[r].host[b_] == a_ -> s[r].host[b_] = NOBODY;
-            if :: !(s[r].need & B(b_)) && HAS_RECORDS(r, b_) -> start_server(r, b_) :: else fi
-        :: else fi
+        if :: s[r].host[b_] == a_ -> lose_host(r, b_) :: else fi
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
         if :: (s[r].need & B(b_)) && SAME_START(r) && BY_HOST(r) ->
-            s[r].need = s[r].need & ~B(b_);
+            settle(r, b_);
             if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
         :: else fi
     :: t_ == PURGE ->
@@ -439,9 +565,7 @@ inline apply(r) {
 #endif
             if :: r == GHOST ->
                 must(S4, MANY(HAVE_PURGED(s[r].R)) && OUTRANKED(0, s[r].R) && OUTRANKED(1, s[r].R) && OUTRANKED(2, s[r].R));
-#ifdef STRICT            /* S4 as it is written: no synced member lacks it */
-                must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);
-#endif
+                must(S4, (s[r].members & ~HAVE_PURGED(s[r].R)) == 0);   /* no synced member lacks it */
                 lifted = s[r].R;
                 if :: COVERED(0) -> dropped[0] = 0 :: else fi;
                 if :: COVERED(1) -> dropped[1] = 0 :: else fi
@@ -450,6 +574,7 @@ inline apply(r) {
             s[r].enforcing = 0
         :: else fi
     :: t_ == BARRIER -> skip
+    :: t_ == RECORDS -> if :: s[r].host[b_] == a_ -> s[r].recordless = s[r].recordless & ~B(b_) :: else fi
     fi
 }
 
@@ -520,11 +645,18 @@ inline new_view(i) {
     od;
 #endif
     said[i] = 0; view_durable[i] = 0;
+#ifndef NO_LOST_AGAIN    /* a START for a node missing in the DLM that was void is not said again */
+    lost_known[i] = 0;
+#endif
     barrier[i] = 0
 }
 
+inline not_told(i) { /* what it has heard went with its state */
+    if :: mover == i -> stop_told = 0 :: else fi;
+    flapped[i] = 0
+}
 inline lose_sync(i) { /* and says HELLO */
-    synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i);
+    synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i); not_told(i);
     if :: st[i] == UP && (s[GHOST].members & B(i)) -> order(HELLO, i, i, 0) :: else fi
 }
 
@@ -548,35 +680,55 @@ inline told(i) {
 #define TOLD(i) 1
 #define told(i) skip
 #endif
+#ifdef NO_COMPARE_LIVE   /* compared only those that are in our group */
+#define MISSING(i) (expelled & s[i].members & ~lost_known[i])
+#else
+#define MISSING(i) (expelled & live[i] & ~lost_known[i])
+#endif
 inline deliver(i) {
     q[i]?t_, a_, b_, c_;
     y = s[i].starts;
     if
     :: synced[i] && t_ == JOIN && confirmed[i] == PENDING && b_ != i ->
         /* came back before the quorum of the rest was known */
-        apply(i); confirmed[i] = (c_ -> PENDING : confirmed[i]);
+        apply(i); confirmed[i] = ((c_ & 1) -> PENDING : confirmed[i]);
         lose_sync(i)
     :: else ->
         if
         :: synced[i] -> apply(i)
         :: else ->           /* what it needs of this comes with the snapshot */
-            if :: t_ == NODE_LEFT || t_ == RING -> s[i].rings++ :: t_ == JOIN -> s[i].rings = s[i].rings + c_ :: else fi
+            if :: t_ == NODE_LEFT || t_ == RING -> s[i].rings++ :: t_ == JOIN -> s[i].rings = s[i].rings + (c_ & 1) :: else fi
         fi;
         if
         :: t_ == NODE_LEFT || t_ == RING -> confirmed[i] = PENDING
-        :: t_ == JOIN && c_ == 1 && confirmed[i] == NAMED -> confirmed[i] = UNNAMED
-        :: t_ == BARRIER && a_ == i -> if :: barrier[i] == 1 -> tripped[i] = 0 :: else fi; barrier[i] = 0
+        :: t_ == JOIN && (c_ & 1) && confirmed[i] == NAMED -> confirmed[i] = UNNAMED
+        :: t_ == BARRIER && a_ == i ->
+            if
+#if EXPELS
+            /* compared with dlm_controld's group; the STARTs must be delivered first: another barrier behind them */
+            :: barrier[i] == 1 && (MISSING(i)) != 0 -> x = MISSING(i);
+                if :: s[i].host[0] != NOBODY && (x & B(s[i].host[0])) -> mcast(i, START, 0, LOST) :: else fi;
+                if :: s[i].host[1] != NOBODY && (x & B(s[i].host[1])) -> mcast(i, START, 1, LOST) :: else fi;
+                lost_known[i] = lost_known[i] | x; x = 0
+            :: barrier[i] == 1 && (MISSING(i)) == 0 -> tripped[i] = 0
+#else
+            :: barrier[i] == 1 -> tripped[i] = 0
+#endif
+            :: else
+            fi; barrier[i] = 0
+        :: t_ == START && a_ == i && c_ == STOPS && synced[i] -> stop_told = 1
         :: else
         fi;
         if
         :: t_ == NODE_LEFT || t_ == PROC_LEFT || t_ == JOIN -> new_view(i)
-#if defined(MEND_S4) && !defined(NO_SAY_AGAIN)
+#ifndef NO_SAY_AGAIN     /* a LIFT that was void is not said again */
         :: t_ == LIFT && a_ == i && synced[i] && s[i].lifting -> said[i] = said[i] & ~SAID_LIFT  /* it was void */
 #endif
         :: t_ == PURGE || t_ == LIFT -> said[i] = said[i] & ~(SAID_DURABLE | SAID_ENFORCING)
         :: s[i].starts != y -> said[i] = 0
         :: else
-        fi
+        fi;
+        if :: t_ == NODE_DOWN || t_ == JOIN && ((c_ >> 1) & 1) == ((boots >> b_) & 1) -> flapped[i] = flapped[i] & ~B(b_) :: else fi
     fi;
     told(i);
     y = 0
@@ -611,7 +763,8 @@ inline decide_reclaim(i, v) {
     if
     :: MAY_RECLAIM(i, v) && !(reclaim[i] & B(v)) && !(kreclaim[i] & B(v)) && MAYBE_RECLAIM(i, v) ->
         check_reclaim(i, v);
-        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v); running[v] = i;
+        reclaim[i] = reclaim[i] | B(v); kreclaim[i] = kreclaim[i] | B(v);
+        if :: running[v] != i || !(nfsd & B(v)) -> running[v] = i; nfsd = nfsd | B(v); answered[v] = s[i].start[v] :: else fi;
         tell("node %d: reclaim of %d is open\n", i, v)
     :: !MAY_RECLAIM(i, v) && (reclaim[i] & B(v)) -> reclaim[i] = reclaim[i] & ~B(v)
     :: else
@@ -620,7 +773,7 @@ inline decide_reclaim(i, v) {
 inline decide_done(i, v) {
     if
     :: ACTING(i) && s[i].R != 0 && !s[i].lifting && (s[i].need & B(v)) && s[i].host[v] == i &&
-       FINISHED(i, v) == s[i].start[v] && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
+       (FINISHED(i, v) == s[i].start[v] || INTACT(i, v)) && !(kreclaim[i] & B(v)) && !(said[i] & SAID_DONE(v)) ->
         said[i] = said[i] | SAID_DONE(v); mcast(i, DONE, v, s[i].start[v])
 #ifdef BUG_OTHERS_CLEAR  /* a NEED whose host has no daemon is cleared by the lowest node */
     :: ACTING(i) && s[i].R != 0 && (s[i].need & B(v)) && s[i].host[v] != NOBODY && !(s[i].members & B(s[i].host[v])) &&
@@ -679,6 +832,11 @@ inline decide_locks(i) {
 #define EPOCH_DURABLE(i) (view_durable[i] && disk_C[i] == s[i].C && disk_purged[i] >= s[i].purged)
 #endif
 
+#ifdef NO_EACH_SAYS      /* NODE_DOWN of a node that is there again is the lowest member's, too, who may have joined since */
+#define SAYS_DOWN(i, j) (LOWEST(i) == i)
+#else
+#define SAYS_DOWN(i, j) (LOWEST(i) == i || (flapped[i] & B(j)))
+#endif
 inline decide(i) {
     if :: synced[i] && confirmed[i] == NAMED && !QUORATE(i) -> lose_sync(i) :: else fi;
     if :: ACTING(i) && quorate_view[i] != s[i].view -> quorate_view[i] = s[i].view :: else fi;
@@ -686,7 +844,7 @@ inline decide(i) {
     y = 0;
     do
     :: y < N ->
-        if :: ACTING(i) && LOWEST(i) == i && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(live[i] & B(y)) &&
+        if :: ACTING(i) && SAYS_DOWN(i, y) && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(LIVE(i, y)) &&
               !(s[GHOST].down & B(y)) -> mcast(i, NODE_DOWN, y, 0)
         :: else fi; y++
     :: else -> break
@@ -704,6 +862,16 @@ inline decide(i) {
         said[i] = said[i] | SAID_ENFORCING; mcast(i, ENFORCING, 0, s[i].C)
     :: else
     fi;
+#if MOVES
+    if
+    :: moving == 0 && mover == i && moved == TO_STOP && ACTING(i) && !stop_told && !(said[i] & SAID_STOP) ->
+        said[i] = said[i] | SAID_STOP; mcast(i, START, 0, STOPS)
+    :: moving == 0 && mover == i && moved == LET_GO && ACTING(i) && s[i].host[0] == i && !(said[i] & SAID_RELEASED) ->
+        said[i] = said[i] | SAID_RELEASED; mcast(i, RELEASED, 0, 0)
+    :: moving == 0 && mover == i && moved == LET_GO && synced[i] && s[i].host[0] != i -> moving = NOBODY; mover = 0; moved = 0
+    :: else
+    fi;
+#endif
     decide_done(i, 0); decide_done(i, 1);
     decide_reclaim(i, 0); decide_reclaim(i, 1);
     decide_locks(i);
@@ -728,7 +896,25 @@ inline decide(i) {
 
 /* ---- the inputs of one node ------------------------------------------------------------------------ */
 
-#define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i])
+#define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i] || STARTS_UNSAVED(i))
+#if STORED
+#define STARTS_UNSAVED(i) (disk[i].need != s[i].need || disk[i].starts != s[i].starts || disk[i].settled[0] != s[i].settled[0] || \
+    disk[i].settled[1] != s[i].settled[1])
+inline save_starts(i) {
+    disk[i].need = s[i].need; disk[i].starts = s[i].starts; disk[i].start[0] = s[i].start[0]; disk[i].start[1] = s[i].start[1];
+    disk[i].settled[0] = s[i].settled[0]; disk[i].settled[1] = s[i].settled[1]; disk[i].lost[0] = s[i].lost[0]; disk[i].lost[1] = s[i].lost[1]
+}
+inline load_starts(i) {
+    s[i].need = disk[i].need; s[i].starts = disk[i].starts; s[i].start[0] = disk[i].start[0]; s[i].start[1] = disk[i].start[1];
+    s[i].settled[0] = disk[i].settled[0]; s[i].settled[1] = disk[i].settled[1]; s[i].lost[0] = disk[i].lost[0]; s[i].lost[1] = disk[i].lost[1]
+}
+#else
+#define STARTS_UNSAVED(i) 0
+#define save_starts(i) skip
+inline load_starts(i) {
+    s[i].need = 0; s[i].starts = 0; s[i].start[0] = 0; s[i].start[1] = 0; s[i].settled[0] = 0; s[i].settled[1] = 0; s[i].lost[0] = 0; s[i].lost[1] = 0
+}
+#endif
 
 /* What a prompt node has to do comes before everything else, in this order. */
 #define PROMPT(i)    (!(SLOW & B(i)) && RUNS(i))
@@ -780,7 +966,7 @@ end: do
             finished1[i] = s[i].start[1]; offered[1] = (s[i].start[1] == s[GHOST].start[1] -> 1 : offered[1]) }
 #endif
         :: d_step { RUNS(i) && DISK(i) && AFTER_KERNEL(i) -> mid = 1;
-            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1;
+            disk_C[i] = s[i].C; disk_purged[i] = s[i].purged; disk_view[i] = quorate_view[i]; view_durable[i] = 1; save_starts(i);
             tell("node %d: on disk: C %d, purged %d, view %d\n", i, disk_C[i], disk_purged[i], disk_view[i]) }
         /* the lock table */
         :: d_step { RUNS(i) && DOWN(i) && AFTER_KERNEL(i) -> mid = 1; mode[i] = wanted[i]; wanted[i] = NONE; cancelling[i] = 0 }
@@ -791,6 +977,9 @@ end: do
         /* a proof of fencing, or the end of somebody's permit */
         :: d_step { RUNS(i) && AFTER_STREAM(i) && (!(kreclaim[i] & 1) && MAY_RECLAIM(i, 0) && MAYBE_RECLAIM(i, 0) ||
            !(kreclaim[i] & 2) && MAY_RECLAIM(i, 1) && MAYBE_RECLAIM(i, 1)) -> mid = 1; skip }
+#if EXPELS || FLAPS      /* else a message comes at the same time */
+        :: d_step { RUNS(i) && ACTING(i) && tripped[i] && barrier[i] == 0 && s[i].view == s[GHOST].view && AFTER_STREAM(i) -> mid = 1; skip }  /* it hears of its trip */
+#endif
         /* an echo: the gate may open */
         :: d_step { RUNS(i) && MAY_OPEN(i) && gate[i] == SHUT && gate_at[i] >= s[i].C && ECHOED(i) && AFTER_STREAM(i) && MAYBE_OPEN(i) -> mid = 1;
             check_open(i); gate[i] = OPEN; kopen[i] = 1; tell("node %d: open\n", i) }
@@ -805,6 +994,7 @@ od
 
 /* ---- the world ------------------------------------------------------------------------------------- */
 
+inline drop(v) { dropped[v] = ((v) == 0 && EMPTY -> held : 1); offered[v] = 0; held = ((v) == 0 -> 0 : held) }
 inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there */
 #ifndef BUG_NO_TRIPWIRE
     x = 0;
@@ -814,16 +1004,24 @@ inline drop_locks(n) { /* dlm_controld drops the POSIX locks of what ran there *
     :: else -> break
     od; x = 0;
 #endif
-    if :: running[0] == n -> dropped[0] = 1; offered[0] = 0 :: else fi;
-    if :: running[1] == n -> dropped[1] = 1; offered[1] = 0 :: else fi;
+    if :: running[0] == n -> drop(0) :: else fi;
+    if :: running[1] == n -> drop(1) :: else fi;
     must(S8, !(dropped[0] || dropped[1]) || (!kopen[0] && !kopen[1] && !kopen[2]))
+}
+inline named_left(n) {
+    x = 0;
+    do :: x < N -> flapped[x] = (daemon[x] && (ring & B(x)) -> flapped[x] | B(n) : flapped[x]); x++ :: else -> break od; x = 0
 }
 inline lose_node(n) { /* the ring goes on without it */
     ring = ring & ~B(n); left = left | B(n);
     drop_locks(n);
     if
     :: daemon[n] -> order(NODE_LEFT, NOBODY, n, WITH_RECORDS)
-    :: else -> order(RING, NOBODY, n, 0)
+    :: else ->
+#if FLAPS && !defined(NO_LEFT_KEPT)  /* only what left and is there in one and the same news counts */
+        named_left(n);
+#endif
+        order(RING, NOBODY, n, 0)
     fi
 }
 inline empty_queue(n) { do :: len(q[n]) > 0 -> q[n]?_, _, _, _ :: len(q[n]) == 0 -> break od }
@@ -835,12 +1033,17 @@ inline no_daemon(n) {
     daemon[n] = 0; synced[n] = 0; empty_queue(n); new_view(n); no_requests(n);
     reclaim[n] = 0; finished0[n] = 0; finished1[n] = 0; confirmed[n] = PENDING; live[n] = 0; tripped[n] = 0;
     s[n].view = 0; s[n].rings = 0; s[n].R = 0; s[n].lifting = 0; s[n].members = 0; s[n].down = 0; s[n].enforcing = 0;
-    s[n].durable = 0; s[n].need = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].start[0] = 0;
-    s[n].start[1] = 0; s[n].starts = 0; s[n].last_done = NOBODY;
+    s[n].durable = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].last_done = NOBODY; s[n].boot_seen = 0;
+    load_starts(n); lost_known[n] = 0; not_told(n);
+#ifdef NO_STOPPING_KEPT
+    if :: mover == n -> forgot = 1 :: else fi;
+#endif
     s[n].C = disk_C[n]; s[n].purged = disk_purged[n]; quorate_view[n] = disk_view[n];
     gate[n] = CLOSING; gate_at[n] = 0
 }
+inline no_stop(n) { if :: mover == n && moving != NOBODY -> moving = NOBODY; mover = 0; moved = 0 :: else fi }
 inline no_node(n) {
+    no_stop(n);
     st[n] = DEAD; left = left & ~B(n); ring = ring & ~B(n); no_daemon(n);
     kopen[n] = 0; kreclaim[n] = 0; mode[n] = NL;
     if :: running[0] == n -> running[0] = NOBODY :: else fi;
@@ -851,10 +1054,12 @@ inline copy(to, from) {
     s[to].purged = s[from].purged; s[to].lifting = s[from].lifting; s[to].members = s[from].members; s[to].down = s[from].down;
     s[to].enforcing = s[from].enforcing; s[to].durable = s[from].durable; s[to].need = s[from].need; s[to].needed = s[from].needed;
     s[to].host[0] = s[from].host[0]; s[to].host[1] = s[from].host[1]; s[to].start[0] = s[from].start[0];
-    s[to].start[1] = s[from].start[1]; s[to].starts = s[from].starts; s[to].last_done = s[from].last_done
+    s[to].start[1] = s[from].start[1]; s[to].starts = s[from].starts; s[to].last_done = s[from].last_done;
+    s[to].settled[0] = s[from].settled[0]; s[to].settled[1] = s[from].settled[1];
+    s[to].lost[0] = s[from].lost[0]; s[to].lost[1] = s[from].lost[1]; s[to].boot_seen = s[from].boot_seen; s[to].recordless = s[from].recordless
 }
 inline join(n, new_ring) {
-    order(JOIN, NOBODY, n, new_ring);
+    order(JOIN, NOBODY, n, new_ring + ((boots & B(n)) -> 2 : 0));
     confirmed[n] = UNNAMED; s[n].rings = s[GHOST].rings
 }
 
@@ -868,7 +1073,7 @@ proctype nature(byte i) AFTER_NODES {
 end: do
     :: atomic { if
 #ifdef REPLAY
-    :: d_step { IS(LOST, i) && st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i); next() }
+    :: d_step { IS(LOST_, i) && st[i] == CUT && (ring & B(i)) -> mid = 1; lose_node(i); next() }
 #else
     /* the ring loses a silent node: later than every permit of its members */
 #ifdef BUG_LONG_PERMIT
@@ -914,7 +1119,7 @@ end: do
     /* daemon_timeout: a node without daemon that holds up the grace is fenced */
     :: d_step { st[i] == UP && !daemon[i] && s[GHOST].R != 0 && !kopen[i] && LOWEST(GHOST) != NOBODY &&
        (((s[GHOST].need & 1) && s[GHOST].host[0] == i) || ((s[GHOST].need & 2) && s[GHOST].host[1] == i)
-#ifdef MEND_L1           /* its keeper may still hold CW: while nobody NEEDs, too */
+#ifndef NO_LIFT_FENCE    /* its keeper may still hold CW: while nobody NEEDs, too */
         || s[GHOST].need == 0
 #endif
        ) -> mid = 1; st[i] = CUT }
@@ -929,25 +1134,46 @@ od
 #define GROUP ((IN_GROUP(0) -> 1 : 0) | (IN_GROUP(1) -> 2 : 0) | (IN_GROUP(2) -> 4 : 0))
 #define BETTER(j, k) (quorate_view[j] > quorate_view[k] || (quorate_view[j] == quorate_view[k] && \
     (s[j].C > s[k].C || (s[j].C == s[k].C && s[j].purged > s[k].purged))))
+#define RECLAIMING(r, v) (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] > s[r].settled[v])
+#define HELD_BY(r, v)    (s[r].host[v] != NOBODY && (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] <= s[r].settled[v]))
+inline found_server(v) { /* b_: those that NEED by the best database */
+    if
+    :: !RECORDED(GHOST, v)
+    /* half of its clients may have reclaimed and will not do it again; the others still may */
+    :: RECORDED(GHOST, v) && (b_ & B(v)) && s[GHOST].host[v] != NOBODY && RECLAIMING(GHOST, v) -> open_epoch(GHOST); number(GHOST, v);
+        s[GHOST].need = s[GHOST].need | B(v); s[GHOST].needed = s[GHOST].needed | B(v)
+    :: else -> y = HELD_BY(GHOST, v); start_server(GHOST, v);
+        if :: !y -> s[GHOST].lost[v] = s[GHOST].start[v] :: else fi; y = 0
+    fi
+}
 inline found(best) {
     y = s[GHOST].view; x = s[GHOST].rings;
     if :: best != GHOST -> copy(GHOST, best) :: else fi;
+    b_ = s[GHOST].need; s[GHOST].boot_seen = boots;
+#ifndef NO_MAX_STARTS    /* the numbers of STARTs go on from the best database's */
+    a_ = 0;
+    do
+    :: a_ < N -> if :: IN_GROUP(a_) && s[a_].starts > s[GHOST].starts -> s[GHOST].starts = s[a_].starts :: else fi; a_++
+    :: else -> break
+    od; a_ = 0;
+#endif
     s[GHOST].view = y + 1; s[GHOST].rings = x;
     s[GHOST].members = GROUP; s[GHOST].down = 0; s[GHOST].enforcing = 0; s[GHOST].durable = 0;
     s[GHOST].need = 0; s[GHOST].needed = 0; s[GHOST].R = 0; s[GHOST].lifting = 0; s[GHOST].last_done = NOBODY;
-    x = 0;
+    y = 0; x = 0;
     do
     :: x < 2 ->
         if
-        :: running[x] != NOBODY && (GROUP & B(running[x])) -> s[GHOST].host[x] = running[x]
+        :: running[x] != NOBODY && (nfsd & B(x)) && (GROUP & B(running[x])) -> s[GHOST].host[x] = running[x]
         :: else -> if :: s[GHOST].host[x] != NOBODY && (GROUP & B(s[GHOST].host[x])) -> s[GHOST].host[x] = NOBODY :: else fi
         fi; x++
     :: else -> break
     od;
-    start_server(GHOST, 0);
+    found_server(0);
 #if HOST1 != NOBODY
-    start_server(GHOST, 1);
+    found_server(1);
 #endif
+    b_ = 0;
     tell("founded from %d: C %d\n", best, s[GHOST].C);
     x = 0;
     do
@@ -998,7 +1224,16 @@ inline restart(i) { /* a daemon starts: attaching closes the gate */
     daemon[i] = 1; kopen[i] = 0; kreclaim[i] = 0; wanted[i] = NONE;
     join(i, 0)
 }
-inline boot(i) { tell("node %d boots\n", i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
+inline boot(i) { tell("node %d boots\n", i); boots = boots ^ B(i); st[i] = UP; ring = ring | B(i); daemon[i] = 1; join(i, 1) }
+inline flap(i) { /* before the ring has lost it */
+    tell("node %d reboots at once\n", i);
+    no_stop(i); mode[i] = NL; kopen[i] = 0; kreclaim[i] = 0; drop_locks(i);
+    if :: running[0] == i -> running[0] = NOBODY :: else fi;
+    if :: running[1] == i -> running[1] = NOBODY :: else fi;
+    boots = boots ^ B(i); named_left(i);
+    order(RING, NOBODY, i, 0)
+}
+inline expel(i) { tell("node %d leaves the DLM\n", i); expelled = expelled | B(i); drop_locks(i) }
 inline merge(i) { /* it comes back without having left */
     tell("node %d merges\n", i);
     st[i] = UP; left = left & ~B(i); ring = ring | B(i);
@@ -1016,7 +1251,7 @@ inline merge(i) { /* it comes back without having left */
         s[i].rings = s[GHOST].rings :: else -> s[i].rings = s[GHOST].rings fi;
     confirmed[i] = UNNAMED;
 #else
-    if :: synced[i] -> synced[i] = 0; new_view(i); s[i].members = 0 :: else fi;
+    if :: synced[i] -> synced[i] = 0; new_view(i); s[i].members = 0; not_told(i) :: else fi;
     join(i, 1);
 #endif
     tripped[i] = 1; z = 1
@@ -1033,6 +1268,14 @@ end: do
     :: d_step { FAULTS && failures < FAILURES && st[i] == UP -> mid = 1; failures++; fail(i) }
     :: d_step { FAULTS && leaves < LEAVES && st[i] == UP && daemon[i] -> mid = 1; leaves++; leave(i) }
     :: d_step { FAULTS && kills < KILLS && st[i] == UP && daemon[i] && MAY_DIE(i) -> mid = 1; kills++; kill(i) }
+#if FLAPS
+    :: d_step { FAULTS && flaps < FLAPS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; flaps++; flap(i) }
+    :: d_step { FAULTS && flaps < FLAPS && st[i] == DEAD && !SILENCE -> mid = 1; flaps++; tell("node %d boots without daemon\n", i);
+        boots = boots ^ B(i); st[i] = UP; ring = ring | B(i); order(RING, NOBODY, i, 0) }
+#endif
+#if EXPELS
+    :: d_step { FAULTS && expels < EXPELS && st[i] == UP && daemon[i] && !(expelled & B(i)) -> mid = 1; expels++; expel(i) }
+#endif
     :: d_step { FAULTS && joins < JOINS && st[i] == UP && !daemon[i] && !SILENCE -> mid = 1; joins++; restart(i) }
     :: d_step { FAULTS && joins < JOINS && st[i] == DEAD && !SILENCE -> mid = 1; joins++; boot(i) }
     :: d_step { FAULTS && merges < MERGES && st[i] == CUT && (left & B(i)) && daemon[i] && !SILENCE -> mid = 1; merges++; merge(i) }
@@ -1040,6 +1283,13 @@ end: do
     fi; more(i) }
 od
 }
+#define IN_THIS_GRACE(i) (!synced[i] || s[i].R != 0 && s[i].C == s[GHOST].C)
+#define STOP_COVERED(i) (s[i].R != 0 && stop_told && (s[i].need & 1) && ALL_ENFORCE(i))
+#ifdef NO_EMPTY_STOP     /* a server without records is stopped at once */
+#define MAY_STOP(i) (STOP_COVERED(i) || (s[i].recordless & 1))
+#else
+#define MAY_STOP(i) STOP_COVERED(i)
+#endif
 proctype people() AFTER_NODES {
 end: do
     :: atomic { if
@@ -1062,36 +1312,49 @@ end: do
         if :: e_type == NODE_DOWN -> c_ = e_c :: else fi;
         order(e_type, e_from, e_b, c_); c_ = 0; next() }
 #else
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 0, 0) }
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 0, LOST) }
 #if HOST1 != NOBODY
-    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 1, 0) }
+    :: d_step { FAULTS && starts < STARTS && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; starts++; order(START, LOWEST(GHOST), 1, LOST) }
+#endif
+#if OPERATOR
+    :: d_step { FAULTS && operator < OPERATOR && LOWEST(GHOST) != NOBODY && st[LOWEST(GHOST)] == UP -> mid = 1; operator++; order(START, LOWEST(GHOST), 0, ASKED) }
+#endif
+#if CLIENTS
+    /* a client is recorded; it takes a lock */
+    :: d_step { FAULTS && clients < CLIENTS && (s[GHOST].recordless & 1) && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) &&
+       st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; clients++; order(RECORDS, running[0], 0, 0) }
+    :: d_step { FAULTS && !held && running[0] != NOBODY && (nfsd & 1) && kopen[running[0]] && daemon[running[0]] && !(s[running[0]].recordless & 1) -> mid = 1;
+        held = 1; tell("a client of 0 has a lock\n") }
 #endif
 #if MOVES
     /* a move: START; all enforce; the server's kernel closes it; RELEASED; another node takes it */
-    :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) &&
-       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; x = running[0]; mcast(x, START, 0, 0); x = 0 }
-    :: d_step { moving == 0 && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && s[running[0]].R != 0 &&
-       len(q[running[0]]) == 0 && ALL_ENFORCE(running[0]) && !(kreclaim[running[0]] & 1) -> mid = 1;
-        dropped[0] = 1; offered[0] = 0; must(S8, !kopen[0] && !kopen[1] && !kopen[2]);
-            x = running[0]; running[0] = NOBODY; moving = NOBODY; b_ = x; x = 0; y = b_; mcast(y, RELEASED, 0, 0); y = 0 }
-    :: d_step { moving == 0 && (running[0] == NOBODY || !RUNS(running[0])) -> mid = 1; moving = NOBODY }
+    :: d_step { FAULTS && moves < MOVES && moving == NOBODY && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) &&
+       s[running[0]].host[0] == running[0] -> mid = 1; moves++; moving = 0; mover = running[0]; moved = TO_STOP; stop_told = 0;
+            tell("0 is to be stopped\n"); said[mover] = said[mover] & ~SAID_RELEASED | SAID_STOP; y = mover; mcast(y, START, 0, STOPS); y = 0 }
+    :: d_step { moving == 0 && moved == TO_STOP && RUNS(mover) && ACTING(mover) && MAY_STOP(mover) && !(kreclaim[mover] & 1) -> mid = 1;
+        moved = MAY_END; stop_told = 0 }
+    :: d_step { moving == 0 && moved == MAY_END -> mid = 1;
+        tell("nfsd of 0 is stopped\n"); drop(0); must(S8, !dropped[0] || (!kopen[0] && !kopen[1] && !kopen[2])); running[0] = NOBODY; moved = ENDED }
+    :: d_step { moving == 0 && moved == ENDED && RUNS(mover) && ACTING(mover) -> mid = 1;
+        moved = LET_GO; said[mover] = said[mover] | SAID_RELEASED; y = mover; mcast(y, RELEASED, 0, 0); y = 0 }
+    :: d_step { moving == 0 && (running[0] != NOBODY && running[0] != mover || moved == TO_STOP && !RUNS(mover)) -> mid = 1; moving = NOBODY; mover = 0; moved = 0 }
 #endif
 #if TAKES
     :: d_step { FAULTS && takes < TAKES && s[GHOST].R != 0 && (s[GHOST].members & B(TAKER)) && st[TAKER] == UP -> mid = 1;
         takes++; order(TAKE, TAKER, 0, 0) }
 #endif
 #if CRASHES
-    /* its host's tracking pipe is gone: START */
-    :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && RUNS(running[0]) && ACTING(running[0]) && (kreclaim[running[0]] & 1) &&
-       st[running[0]] == UP && (s[GHOST].members & B(running[0])) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
-        dropped[0] = 1; offered[0] = 0; order(START, running[0], 0, 0) }
+    /* its host's tracking pipe is gone: START. While a gate is open, or may open by an older LIFT, nothing can cover the moment. */
+    :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) && s[GHOST].R != 0 &&
+       !kopen[0] && !kopen[1] && !kopen[2] && IN_THIS_GRACE(0) && IN_THIS_GRACE(1) && IN_THIS_GRACE(2) && st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
+        drop(0); nfsd = nfsd & ~1; order(START, running[0], 0, LOST) }
 #endif
 #if COLD
     :: d_step { FAULTS && colds < COLD -> mid = 1; colds++; tell("power failure\n");
         no_node(0); no_node(1); no_node(2); s[GHOST].members = 0; s[GHOST].view++; s[GHOST].rings++;
-        dropped[0] = 1; offered[0] = 0;
+        drop(0);
 #if HOST1 != NOBODY
-        dropped[1] = 1; offered[1] = 0
+        drop(1)
 #endif
         }
 #endif
@@ -1125,14 +1388,15 @@ init {
         d_step {
             do
             :: i <= N ->
-                s[i].C = 1; s[i].members = ALL; s[i].view = 1; s[i].host[0] = 0; s[i].host[1] = HOST1; s[i].last_done = NOBODY; i++
+                s[i].C = 1; s[i].members = ALL; s[i].view = 1; s[i].host[0] = 0; s[i].host[1] = HOST1; s[i].last_done = NOBODY;
+                s[i].starts = 1; s[i].start[0] = 1; s[i].start[1] = 1; s[i].settled[0] = 1; s[i].settled[1] = 1; s[i].recordless = EMPTY; i++
             :: else -> break
             od;
-            i = 0;
+            i = 0; answered[0] = 1; answered[1] = 1;
             do
             :: i < N ->
                 daemon[i] = 1; synced[i] = 1; confirmed[i] = NAMED; live[i] = ALL; gate[i] = OPEN; gate_at[i] = 1; kopen[i] = 1;
-                mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; i++
+                mode[i] = PR; wanted[i] = NONE; disk_C[i] = 1; disk_view[i] = 1; quorate_view[i] = 1; view_durable[i] = 1; save_starts(i); i++
             :: else -> break
             od;
 #ifdef REPLAY

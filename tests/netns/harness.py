@@ -255,7 +255,9 @@ class Node:
         assert not self.up
         script = (
             f"hostname {self.name} && mount -t tmpfs -o mode=755,size=64m none /run && "
-            "mount -t tmpfs -o mode=1777,size=96m none /dev/shm && echo up && exec sleep infinity"
+            "mount -t tmpfs -o mode=1777,size=96m none /dev/shm && "
+            "cat /proc/sys/kernel/random/uuid > /run/boot_id && "  # a boot of its own
+            "mount --bind /run/boot_id /proc/sys/kernel/random/boot_id && echo up && exec sleep infinity"
         )
         self.holder = Program(
             self.name, ["ip", "netns", "exec", self.cluster.net.namespace(self.number),

@@ -55,7 +55,7 @@ TEST_CASE("a message counts only under its view and from a member with state") {
 
 TEST_CASE("a gate that holds nothing back is no E, with its daemon and without") {
     state s = two_members();
-    REQUIRE(counts(s, 1, msg::start{"vs1"}));
+    REQUIRE(counts(s, 1, msg::start{"vs1", msg::start_reason::asked}));
     REQUIRE(counts(s, 2, msg::enforcing{s.current}));
     const state enforcing = s;
     CHECK(counts(s, 2, msg::detached{}));
@@ -326,8 +326,10 @@ TEST_CASE("a snapshot that is damaged, or not asked for, is no state") {
     const auto half = all.begin() + 20;
     const envelope more{s.view, incarnation{1}, msg::records{1, {{false, "vs1", "bob", ""}}}};
     f.step(seconds(1), input::deliver{node_id{1}, wire::encode(more)});
-    from(1, msg::snapshot{node_id{2}, 2, 0, 2, bytes(all.begin(), half)});
-    from(1, msg::snapshot{node_id{2}, 2, 1, 2, bytes(half, all.end())});
+    for (const auto& part : {msg::snapshot{node_id{2}, 2, 0, 2, bytes(all.begin(), half)},
+                             msg::snapshot{node_id{2}, 2, 1, 2, bytes(half, all.end())}})
+        f.step(seconds(1),
+               input::deliver{node_id{1}, wire::encode({s.view, incarnation{1}, part})});
     CHECK(f.synced());
     CHECK(f.replicated().servers.at("vs1").records.contains("bob"));
 }

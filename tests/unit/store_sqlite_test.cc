@@ -3,6 +3,7 @@
 // everything that open_and_load refuses.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "graced/adapters/sqlite_store.hh"
+#include "unit/store_disk.hh"
 
 #include <cerrno>
 #include <csignal>
@@ -57,6 +58,7 @@ struct engine_side {
     qb_loop_t* loop = qb_loop_create();
     std::vector<std::uint64_t> durable;
     std::vector<std::string> failures;
+    std::vector<std::string> opened; // notes
     std::function<bool()> until;
     int turns = 0;
 
@@ -71,6 +73,8 @@ struct engine_side {
                 durable.push_back(d->at.value);
             } else if (const auto* f = std::get_if<input::store_failed>(&in)) {
                 failures.push_back(f->why);
+            } else if (const auto* o = std::get_if<input::store_opened>(&in)) {
+                opened.push_back(o->note);
             } else {
                 FAIL("an input that the store does not send");
             }
@@ -106,7 +110,7 @@ void write_all(const std::string& path, const std::vector<store_batch>& batches)
     for (const store_batch& b : batches) {
         opened->store->commit(b, position{++n});
     }
-    REQUIRE(engine.run([&] { return !engine.durable.empty() && engine.durable.back() == n; }));
+    REQUIRE(engine.run([&] { return n == 0 || (!engine.durable.empty() && engine.durable.back() == n); }));
 }
 
 stored_state read_all(const std::string& path) {
@@ -157,6 +161,7 @@ void check_same(stored_state want, const stored_state& have) {
 
 class random_ops {
 public:
+    static constexpr epoch latest{(1ULL << 62) - 1};
     explicit random_ops(std::uint64_t seed)
         : rng_(seed) {}
     store_operation draw() {
@@ -179,18 +184,18 @@ public:
         case 5:
         case 6: {
             stored_meta m;
-            m.quorate_view = rng_();
-            m.current = any_epoch();
+            m.quorate_view = rng_() >> 2;
+            m.current = latest;
             m.recovery = any_epoch();
-            m.applied = position{rng_()};
-            m.starts = start_count{upto(100)};
-            m.lifting = upto(2) == 1;
+            m.applied = position{rng_() >> 2};
+            m.starts = start_count{100 + upto(100)};
+            m.lifting = m.recovery && upto(2) == 1;
             m.purged = any_epoch();
             for (std::uint64_t i = upto(4); i > 0; --i) {
                 m.servers[server()] = {
-                    upto(2) == 1,        upto(2) == 1,
-                    start_count{rng_()}, start_count{rng_()},
-                    start_count{rng_()}, node_id{static_cast<std::uint32_t>(rng_())}};
+                    m.recovery && !m.lifting && upto(2) == 1, upto(2) == 1,
+                    start_count{upto(100)}, start_count{upto(100)},
+                    start_count{upto(100)}, node_id{static_cast<std::uint32_t>(rng_())}};
                 m.nodes[node_id{static_cast<std::uint32_t>(1 + upto(5))}] =
                     "node" + std::to_string(upto(9));
             }
@@ -211,9 +216,8 @@ private:
         return upto(4) == 0 ? odd[upto(4)] : "client" + std::to_string(upto(12));
     }
     epoch any_epoch() {
-        static const std::uint64_t edges[] = {
-            0, 1, (1ULL << 63) - 1, 1ULL << 63, (1ULL << 63) + 1, ~0ULL};
-        return epoch{upto(3) == 0 ? edges[upto(6)] : upto(8)};
+        static const std::uint64_t edges[] = {0, 1, (1ULL << 32) + 1, latest.value - 1};
+        return epoch{upto(3) == 0 ? edges[upto(4)] : upto(8)};
     }
     record rec() { return {any_epoch(), upto(2) == 0 ? "" : std::string(32, '\0')}; }
     std::mt19937_64 rng_;
@@ -260,13 +264,16 @@ TEST_CASE("a new database has the defaults, and is private") {
     CHECK((st.st_mode & 0777) == 0600);
 }
 
-TEST_CASE("every op means what its comment says, also above 2^63") {
+TEST_CASE("every op means what its comment says, up to the largest numbers") {
     for (std::uint64_t seed = 1; seed <= 12; ++seed) {
         CAPTURE(seed);
         const temp_dir dir;
         random_ops ops(seed);
         stored_state want;
-        std::vector<store_batch> batches;
+        stored_meta beginning;
+        beginning.current = random_ops::latest;
+        std::vector<store_batch> batches{{store_op::put_meta{beginning}}};
+        want.meta = beginning;
         for (int i = 0; i < 60; ++i) {
             store_batch batch;
             for (std::uint64_t n = ops.upto(6); n > 0; --n) {
@@ -431,6 +438,13 @@ static void check_full(const store_options& options) {
     unbounded.max_pages = 0;
     auto state = sqlite_store::open_and_load(unbounded);
     REQUIRE_MESSAGE(state.has_value(), (state ? "" : state.error().message));
+    if (state->store->stats().failed) { // no room even for emptying the log: it says so from the start
+        engine_side later;
+        REQUIRE(state->store->start(later.loop, later.sink()));
+        REQUIRE(later.run([&] { return !later.failures.empty(); }));
+        MESSAGE(later.failures.front());
+        state->store.reset();
+    }
     CHECK(state->state.meta.applied.value == reached);
     CHECK(state->state.records["vs1"].size() == reached);
 }
@@ -468,6 +482,91 @@ TEST_CASE("a disk that stands still does not eat the memory") {
     REQUIRE(engine.run([&] { return !engine.failures.empty(); }));
     CHECK(engine.durable.empty());
     CHECK(engine.failures.front().find("too slow") != std::string::npos);
+}
+
+static store_options quick(std::string path) {
+    store_options o = at_path(std::move(path));
+    o.mend_after = std::chrono::milliseconds(5);
+    return o;
+}
+
+TEST_CASE("an error of the disk: said once, what is queued is dropped, and it is well again by itself") {
+    const temp_dir dir;
+    disk::use();
+    disk::the_disk().start(dir.path());
+    engine_side engine;
+    auto opened = sqlite_store::open_and_load(quick(dir.file()));
+    REQUIRE(opened);
+    sqlite_store& store = *opened->store;
+    REQUIRE(store.start(engine.loop, engine.sink()));
+    store.commit({store_op::put_record{"vs1", "before", {}}}, position{1});
+    REQUIRE(engine.run([&] { return !engine.durable.empty(); }));
+    SUBCASE("a sync fails") {
+        disk::the_disk().fail_syncs = 3;
+    }
+    SUBCASE("no space") {
+        disk::the_disk().fail_writes = true;
+    }
+    store.commit({store_op::put_record{"vs1", "lost", {}}}, position{2});
+    REQUIRE(engine.run([&] { return !engine.failures.empty(); }));
+    CHECK(store.stats().failed);
+    CHECK(store.stats().why.find(dir.file()) != std::string::npos);
+    // The engine may not know yet, or go on: nothing of it may be durable without what was lost.
+    store.commit({store_op::put_record{"vs1", "behind the hole", {}}}, position{3});
+    int turns = 0;
+    engine.run([&] { return ++turns > 20; });
+    disk::the_disk().fail_writes = false;
+    REQUIRE(engine.run([&] { return !engine.opened.empty(); }));
+    CHECK_FALSE(store.stats().failed);
+    store.commit({store_op::put_record{"vs1", "after", {}}}, position{4});
+    REQUIRE(engine.run([&] { return engine.durable.back() == 4; }));
+    CHECK(engine.durable == std::vector<std::uint64_t>{1, 4});
+    CHECK(engine.failures.size() == 1);
+    CHECK(engine.opened.size() == 1);
+    disk::the_disk().stop();
+    opened->store.reset();
+    const auto state = read_all(dir.file());
+    CHECK_FALSE(state.records.at("vs1").contains("behind the hole"));
+    CHECK(state.records.at("vs1").contains("after"));
+}
+
+TEST_CASE("a disk that stands still has failed after stall_timeout; long work has not") {
+    const temp_dir dir;
+    disk::use();
+    disk::the_disk().start(dir.path());
+    engine_side engine;
+    store_options options = quick(dir.file());
+    options.stall_timeout = std::chrono::milliseconds(2000);
+    auto opened = sqlite_store::open_and_load(options);
+    REQUIRE(opened);
+    sqlite_store& store = *opened->store;
+    REQUIRE(store.start(engine.loop, engine.sink()));
+    // A commit of more than that, which gets on all the time.
+    store_batch large;
+    for (int i = 0; i < 10'000; ++i) {
+        large.push_back(store_op::put_record{
+            "vs1", std::string(900, 'x') + std::to_string(i * 7919 % 10'000), {epoch{1}, ""}});
+    }
+    disk::the_disk().slow_writes_us = 700;
+    const auto before = std::chrono::steady_clock::now();
+    store.commit(std::move(large), position{1});
+    REQUIRE(engine.run([&] { return !engine.durable.empty() || !engine.failures.empty(); }));
+    const auto took = std::chrono::steady_clock::now() - before;
+    disk::the_disk().slow_writes_us = 0;
+    REQUIRE(engine.failures.empty());
+    CHECK(took > options.stall_timeout);
+    // A sync that hangs: said while it hangs, and once it is over the store is well again.
+    disk::the_disk().stall_ms = 4000;
+    store.commit({store_op::put_record{"vs1", "slow", {}}}, position{2});
+    REQUIRE(engine.run([&] { return !engine.failures.empty(); }));
+    CHECK(engine.failures.front().find("stood still") != std::string::npos);
+    CHECK(engine.durable.back() == 1);
+    disk::the_disk().stall_ms = 0;
+    REQUIRE(engine.run([&] { return !engine.opened.empty(); }));
+    CHECK(engine.durable.back() == 1); // though it came to the disk: nobody may rest on it now
+    store.commit({store_op::put_record{"vs1", "again", {}}}, position{3});
+    REQUIRE(engine.run([&] { return engine.durable.back() == 3; }));
+    disk::the_disk().stop();
 }
 
 TEST_CASE("a second graced is refused and told the first one's pid") {
@@ -524,7 +623,10 @@ TEST_CASE("file systems of a cluster are refused, memory is complained about") {
 
 TEST_CASE("damage is found, and nothing is touched") {
     const temp_dir dir;
-    std::vector<store_batch> batches;
+    stored_meta meta;
+    meta.current = epoch{7};
+    meta.servers["vs1"] = {};
+    std::vector<store_batch> batches{{store_op::put_meta{meta}}};
     for (int i = 0; i < 500; ++i) {
         batches.push_back({store_op::put_record{
             "vs1", std::string(100, 'c') + std::to_string(i), {epoch{3}, std::string(32, 'p')}}});
@@ -548,6 +650,33 @@ TEST_CASE("damage is found, and nothing is touched") {
     SUBCASE("a record that graced cannot have written") {
         shell_sql(dir.file(), "INSERT INTO records VALUES ('vs1', zeroblob(2000), 1, x'')");
     }
+    SUBCASE("R is not below C") {
+        shell_sql(dir.file(), "UPDATE meta SET value = 7 WHERE key = 'recovery'");
+    }
+    SUBCASE("C is none") {
+        shell_sql(dir.file(), "UPDATE meta SET value = 0 WHERE key = 'current'");
+    }
+    SUBCASE("C is beyond all") {
+        shell_sql(dir.file(), "UPDATE meta SET value = -2 WHERE key = 'current'");
+    }
+    SUBCASE("a purge of the future") {
+        shell_sql(dir.file(), "UPDATE meta SET value = 7 WHERE key = 'purged'");
+    }
+    SUBCASE("lifting without a grace") {
+        shell_sql(dir.file(), "UPDATE meta SET value = 1 WHERE key = 'lifting'");
+    }
+    SUBCASE("a NEED without a grace") {
+        shell_sql(dir.file(), "UPDATE servers SET need = 1");
+    }
+    SUBCASE("a START that nobody has counted") {
+        shell_sql(dir.file(), "UPDATE servers SET start = 3");
+    }
+    SUBCASE("a record of the future") {
+        shell_sql(dir.file(), "UPDATE records SET epoch = 8");
+    }
+    SUBCASE("an epoch below none") {
+        shell_sql(dir.file(), "UPDATE records SET epoch = -8");
+    }
     SUBCASE("the log without its database") {
         fs::rename(dir.file(), dir.file("elsewhere"));
         std::ofstream(dir.file() + "-wal") << "commits";
@@ -557,6 +686,46 @@ TEST_CASE("damage is found, and nothing is touched") {
     CHECK(e.code == EUCLEAN);
     CHECK(sqlite_store::exit_code(e) == 65);
     CHECK(content(dir.file()) == before);
+    CHECK(e.message.find("Nothing was changed") != std::string::npos);
+}
+
+TEST_CASE("a damaged database is set aside where others have the records") {
+    const temp_dir dir;
+    store_options options = at_path(dir.file());
+    options.set_aside = true;
+    write_all(dir.file(), {{store_op::put_record{"vs1", "a", {epoch{1}, ""}}}});
+    shell_sql(dir.file(), "UPDATE meta SET value = 7 WHERE key = 'recovery'");
+    const std::string before = content(dir.file());
+    {
+        auto opened = sqlite_store::open_and_load(options);
+        REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().message));
+        CHECK(opened->created);
+        CHECK(opened->state.records.empty());
+        REQUIRE(opened->warnings.size() == 1);
+        MESSAGE(opened->warnings.front());
+    }
+    std::vector<std::string> aside;
+    for (const auto& e : fs::directory_iterator(dir.path())) {
+        if (e.path().filename().string().starts_with("graced.sqlite.damaged-")) {
+            aside.push_back(e.path());
+        }
+    }
+    REQUIRE(aside.size() == 1);
+    CHECK(content(aside.front()) == before);
+    // A disk that goes on making damaged ones is not filled up with them.
+    for (int i = 0; i < 7; ++i) {
+        std::ofstream(dir.file()) << std::string(8192, 'T');
+        CHECK(sqlite_store::open_and_load(options));
+    }
+    std::ofstream(dir.file()) << std::string(8192, 'T');
+    const error e = open_error(options);
+    CHECK(e.code == EUCLEAN);
+    CHECK(content(dir.file()) == std::string(8192, 'T'));
+    // Whoever cannot tell whose it is leaves it alone.
+    fs::remove(dir.file());
+    write_all(dir.file(), {});
+    shell_sql(dir.file(), "PRAGMA application_id = 7");
+    CHECK(open_error(options).code == EPROTO);
 }
 
 TEST_CASE("an empty file is a new database, with a warning") {
@@ -568,11 +737,75 @@ TEST_CASE("an empty file is a new database, with a warning") {
     CHECK(opened->warnings.size() >= 1);
 }
 
+TEST_CASE("a database of version 1 is changed, after a copy of it was made") {
+    const temp_dir dir;
+    fs::copy_file(std::string(STORE_DATA) + "/schema-1.sqlite", dir.file());
+    const std::string copy = dir.file() + ".schema-1";
+    {
+        auto opened = sqlite_store::open_and_load(at_path(dir.file()));
+        REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().message));
+        REQUIRE(opened->warnings.size() == 1);
+        CHECK(opened->warnings.front().find(copy) != std::string::npos);
+        const stored_meta& m = opened->state.meta;
+        CHECK(m.current == epoch{4});
+        CHECK(m.recovery == epoch{3});
+        CHECK(m.applied == position{77});
+        // What was over when it was written was settled; what NEEDs was not.
+        CHECK(m.servers.at("vs1") ==
+              stored_server{false, false, start_count{2}, start_count{}, start_count{2}, node_id{1}});
+        CHECK(m.servers.at("vs2") ==
+              stored_server{true, true, start_count{3}, start_count{}, start_count{}, node_id{2}});
+        CHECK(opened->state.records.at("vs1").at("alice").princhash == std::string(32, 'h'));
+        CHECK(opened->state.records.at("vs2").at(std::string("b\0b", 3)).at == epoch{3});
+    }
+    CHECK(sqlite_store::open_and_load(at_path(dir.file()))->warnings.empty());
+    // The older graced can go on with the copy.
+    sqlite3* db = nullptr;
+    REQUIRE(sqlite3_open_v2(copy.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK);
+    sqlite3_stmt* s = nullptr;
+    REQUIRE(sqlite3_prepare_v2(db,
+                               "SELECT count(*), (SELECT user_version FROM pragma_user_version), "
+                               "(SELECT application_id FROM pragma_application_id) FROM records",
+                               -1, &s, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_step(s) == SQLITE_ROW);
+    CHECK(sqlite3_column_int(s, 0) == 3);
+    CHECK(sqlite3_column_int(s, 1) == 1);
+    CHECK(sqlite3_column_int(s, 2) == sqlite_store::application_id);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    struct stat st {};
+    REQUIRE(::stat(copy.c_str(), &st) == 0);
+    CHECK((st.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("no room for the copy: the database is not changed") {
+    if (!own_mounts()) {
+        MESSAGE("skipped: no mounts here");
+        return;
+    }
+    const temp_dir dir;
+    REQUIRE(::mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=100k") == 0);
+    fs::copy_file(std::string(STORE_DATA) + "/schema-1.sqlite", dir.file());
+    {
+        std::ofstream fill(dir.file("fill"));
+        while (fill << std::string(1000, 'x') << std::flush) {
+        }
+    }
+    fs::resize_file(dir.file("fill"), fs::file_size(dir.file("fill")) - 8192);
+    const std::string before = content(dir.file());
+    CHECK(sqlite_store::exit_code(open_error(at_path(dir.file()))) == 74);
+    CHECK(content(dir.file()) == before);
+    CHECK_FALSE(fs::exists(dir.file() + ".schema-1"));
+    CHECK_FALSE(fs::exists(dir.file() + ".schema-1.new"));
+    ::umount2(dir.path().c_str(), MNT_DETACH);
+}
+
 TEST_CASE("databases of the future and of others") {
     const temp_dir dir;
     write_all(dir.file(), {{store_op::put_record{"vs1", "a", {epoch{1}, ""}}}});
     SUBCASE("newer") {
-        shell_sql(dir.file(), "PRAGMA user_version = 3");
+        shell_sql(dir.file(), ("PRAGMA user_version = " +
+                               std::to_string(sqlite_store::schema_version + 1)).c_str());
         const error e = open_error(at_path(dir.file()));
         CHECK(e.code == EPROTO);
         CHECK(e.message.find("newer graced") != std::string::npos);

@@ -78,8 +78,12 @@ struct locks_lost {}; // the keeper is gone; its locks are, or will be
 struct durable {
     position at;
 };
-struct store_failed {
+struct store_failed { // nothing that was queued becomes durable
     std::string why;
+};
+// It is well again, with what it held when it failed; `note` for people, empty if there is none.
+struct store_opened {
+    std::string note;
 };
 
 // --- kernel ---
@@ -190,7 +194,7 @@ namespace grace {
 using any_input =
     std::variant<input::deliver, input::confchg, input::ring, input::quorum, input::dlm_members,
                  input::locks_known, input::lock_granted, input::lock_refused,
-                 input::lock_cancelled, input::locks_lost, input::durable, input::store_failed,
+                 input::lock_cancelled, input::locks_lost, input::durable, input::store_failed, input::store_opened,
                  input::kernel_attached, input::kernel_acked, input::kernel_refused,
                  input::kernel_tripped, input::kernel_closed, input::kernel_lost, input::create,
                  input::remove, input::check, input::grace_start, input::grace_done,

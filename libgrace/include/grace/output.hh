@@ -4,7 +4,7 @@
 //
 //   1. close orders to the kernel: closing is local, immediate, and waits for nobody;
 //   2. persist: queued to the database before anything that tells others;
-//   3. mcast;
+//   3. mcast, out of the group and into it;
 //   4. lock operations;
 //   5. other orders to the kernel (reclaim, permit, open): they rest on locks that are granted;
 //   6. answers to upcalls and requests;
@@ -33,6 +33,8 @@ struct send {
     bytes message;
 };
 struct query_dlm_members {};
+struct leave_group {};
+struct join_group {};
 struct convert {
     lock_resource resource;
     node_id node;
@@ -89,10 +91,10 @@ struct tell {
 // In the order of the list above: the variant's index is the rank.
 using any_effect =
     std::variant<effect::close_gate, effect::persist, effect::send, effect::query_dlm_members,
-                 effect::convert, effect::cancel, effect::set_reclaim, effect::extend_permit,
-                 effect::open_gate, effect::end_nfsd_grace, effect::set_bypass,
-                 effect::answer_upcall, effect::answer_grace_start, effect::answer_request,
-                 effect::fence, effect::tell>;
+                 effect::leave_group, effect::join_group, effect::convert, effect::cancel,
+                 effect::set_reclaim, effect::extend_permit, effect::open_gate,
+                 effect::end_nfsd_grace, effect::set_bypass, effect::answer_upcall,
+                 effect::answer_grace_start, effect::answer_request, effect::fence, effect::tell>;
 
 using output = std::vector<any_effect>;
 

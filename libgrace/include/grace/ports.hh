@@ -22,6 +22,9 @@ public:
     virtual void mcast(bytes message) = 0;
     // Asks for the members of dlm_controld's own group. Answer: input dlm_members.
     virtual void query_dlm_members() = 0;
+    // Out of the group, and into it again: each ends in a confchg for all, this node too.
+    virtual void leave() = 0;
+    virtual void join_again() = 0;
 };
 
 // The lock resources of lockspace `graced`. `own` is alive.<this node>, `probe` is alive.<other>.
@@ -38,7 +41,7 @@ public:
     virtual void cancel(lock_resource, node_id) = 0;
 };
 
-// The recovery database. Answers: input durable, store_failed.
+// The recovery database. Answers: input durable, store_failed, store_opened.
 class store_port {
 public:
     virtual ~store_port() = default;

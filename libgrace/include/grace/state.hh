@@ -90,6 +90,10 @@ struct reclaim_count {
 reclaim_count count_reclaimed(const state&, const server_state&);
 
 // What goes to disk with each batch, and back.
+// Why no graced can have written this; empty if one can. A database that breaks an invariant would
+// end the daemon after every start anew, one whose numbers are near the end of their range all
+// daemons that adopt it.
+std::string implausible(const stored_meta&);
 stored_meta to_meta(const state&, std::uint64_t quorate_view);
 state from_stored(const stored_state&);
 

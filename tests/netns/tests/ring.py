@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The ring breaks: cut links, halves, pauses. A minority closes in time and comes back by snapshot."""
 
+import signal
 import time
 
 from processes import wait
@@ -158,6 +159,31 @@ def test_paused_corosync_is_closed_before_it_is_dropped(make):
 def test_short_pause(make):
     """A pause that is too short to be dropped for: closed for a while, then everything goes on."""
     return pause(make, 0.9)
+
+
+def test_reboot_without_daemon(make):
+    """A node whose daemon had died reboots before anybody missed it: a grace for its server, and no gate opens before."""
+    cluster = make(3, token=3000)
+    cluster.start()
+    assert cluster[1].serve("vs1").create("alice") == "ok"
+    cluster[1].graced.signal(signal.SIGKILL)
+    cluster[1].graced.process.wait()
+    wait(lambda: not cluster[2].status()["nodes"][0]["member"], 5, "the death of node 1's daemon to be news")
+    cluster.wait_open([cluster[2], cluster[3]])  # the death of a daemon alone is no grace
+    began = time.monotonic()
+    cluster[1].kill()
+    cluster[1].boot()
+    cluster[1].start_corosync()
+    took = time.monotonic() - began
+    cluster.fence_done(1)  # it has booted
+    wait(lambda: all(node.status()["servers"][0]["need"] and node.gate() != "open" for node in (cluster[2], cluster[3])),
+         5, "vs1 to NEED")
+    assert cluster[2].logged("node node1 was out of the ring for a moment"), cluster[2].last_log()
+    cluster[1].start_graced()
+    nfsd = cluster[1].serve("vs1")
+    assert nfsd.reclaim("alice") == "ok"
+    cluster.wait_open()
+    return f"back in the ring {took:.2f} s after its death, token timeout {cluster.token} ms"
 
 
 def test_corosync_killed_and_restarted(make):
