@@ -383,9 +383,7 @@ std::size_t weight(const store_operation& op) {
         std::size_t operator()(const store_op::replace_all& o) const {
             std::size_t n = 0;
             for (const auto& [server, clients] : o.records) {
-                for (const auto& [client, rec] : clients) {
-                    n += server.size() + client.size() + rec.princhash.size() + 128;
-                }
+                n += server.size() + clients.weight();
             }
             return n;
         }
@@ -885,7 +883,7 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
                                      server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
         record_map& clients = state.records[std::move(server)];
-        clients.emplace_hint(clients.end(), std::move(client), std::move(rec));
+        clients.put(client, rec);
     }
     return state;
 }

@@ -137,17 +137,13 @@ struct twin {
         }
     }
     void operator()(const store_op::lower& o) {
-        for (auto& [client, rec] : s.records[o.server]) {
-            rec.at = std::min(rec.at, o.limit);
-        }
+        s.records[o.server].lower(o.limit);
     }
     void operator()(const store_op::renew& o) {
-        for (auto& [client, rec] : s.records[o.server]) {
-            rec.at = o.at;
-        }
+        s.records[o.server].renew(o.at);
     }
     void operator()(const store_op::purge& o) {
-        std::erase_if(s.records[o.server], [&](const auto& r) { return r.second.at <= o.limit; });
+        s.records[o.server].purge(o.limit);
     }
     void operator()(const store_op::replace_all& o) { s.records = o.records; }
     void operator()(const store_op::put_meta& o) { s.meta = o.meta; }
