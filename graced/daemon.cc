@@ -195,8 +195,15 @@ std::optional<fatal> daemon::start() {
     tracker_ = std::make_unique<cld_tracker>(
         loop_, [this](any_input i) { take(std::move(i)); },
         cld_tracker::options{config_.graced.runtime_dir});
-    import_ =
-        std::make_unique<record_import>(*tracker_, [this](any_input i) { take(std::move(i)); });
+    import_ = std::make_unique<record_import>(
+        *tracker_, [this](any_input i) { take(std::move(i)); },
+        [this](const std::string& server) {
+            // It was taken for its records only. Bad scenario: it stays as one that is about to
+            // start here; a START opens reclaim for it, nobody comes, and at the deadline all that
+            // was imported is purged. Without a host it has orphan_timeout instead.
+            if (!instances_->all().contains(server))
+                take(input::instance_gone{server});
+        });
     if (config_.gate.backend != gate_backend::embedded)
         if (auto r = tracker_->check_no_other_tracker(); !r)
             return fatal{exit_code::config, r.error().message};
@@ -380,6 +387,7 @@ void daemon::keep_instances() {
 }
 
 void daemon::after_inputs() {
+    go_on_importing();
     if (!ready_ && notify_ && (kernel_seen_ || no_kernel_)) {
         ready_ = true;
         notify_->ready(bypassed() ? "THE GATE IS BYPASSED" : "gate attached and closed");
@@ -453,18 +461,10 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     auto it = asked_.find(id.value);
     if (it == asked_.end())
         return;
-    const reply_handle reply = it->second;
+    it->second.finish(control_answer(status, detail));
     asked_.erase(it);
     progress_.erase(id.value);
-    if (auto waiting = importing_.extract(id.value);
-        !waiting.empty() && status == request_status::done) {
-        try {
-            return import_->begin(waiting.mapped(), engine_->machine(), reply);
-        } catch (const nlohmann::json::exception& e) { // as control_server does
-            return reply.fail("bad_request", e.what());
-        }
-    }
-    reply.finish(control_answer(status, detail));
+    importing_.erase(id.value);
 }
 
 void daemon::tell(news_level level, const std::string& text) {
@@ -655,7 +655,8 @@ void daemon::on_bypass(const nlohmann::json& r, const reply_handle& h) {
         asked_[h.id()] = h;
         return take(input::bypass{node, on, ticket{h.id()}});
     }
-    spdlog::error("the bypass of this node's gate is switched {} by an operator", on ? "ON" : "off");
+    spdlog::error("the bypass of this node's gate is switched {} by an operator",
+                  on ? "ON" : "off");
     if (shim_)
         return shim_->set_bypass(on, [h](result<void> done) {
             if (done)
@@ -684,6 +685,32 @@ void daemon::on_import(const nlohmann::json& r, const control_peer& peer, const 
     asked_[h.id()] = h;
     importing_[h.id()] = r;
     take(input::serve{name, ticket{h.id()}});
+}
+
+// As soon as the server is hosted here: a start of it would wait for reclaim to open.
+void daemon::go_on_importing() {
+    if (importing_.empty())
+        return;
+    const auto& servers = engine_->machine().replicated().servers;
+    std::vector<std::uint64_t> ready;
+    for (const auto& [id, request] : importing_) {
+        const auto v = servers.find(request["server"].get<std::string>());
+        if (v != servers.end() && v->second.host == engine_->machine().params().self)
+            ready.push_back(id);
+    }
+    for (const std::uint64_t id : ready) {
+        auto request = importing_.extract(id);
+        auto reply = asked_.extract(id);
+        if (request.empty() || reply.empty())
+            continue;
+        progress_.erase(id);
+        take(input::forget{ticket{id}});
+        try {
+            import_->begin(request.mapped(), engine_->machine(), reply.mapped());
+        } catch (const nlohmann::json::exception& e) { // as control_server does
+            reply.mapped().fail("bad_request", e.what());
+        }
+    }
 }
 
 void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {

@@ -49,6 +49,7 @@ void record_import::begin(const nlohmann::json& r, const fsm& machine, const rep
     std::vector<any_input> inputs;
     auto work = std::make_shared<job>();
     work->reply = h;
+    work->server = r.value("last", false) ? server : "";
     for (const wanted& w : changes) {
         const auto has = v->second.records.find(w.name);
         const bool there = has != v->second.records.end();
@@ -75,6 +76,8 @@ void record_import::begin(const nlohmann::json& r, const fsm& machine, const rep
 
 void record_import::finish(job& work) {
     work.counts["refused"] = work.refused;
+    if (!work.server.empty())
+        ended_(work.server);
     work.reply.finish(work.counts);
 }
 

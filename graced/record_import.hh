@@ -16,14 +16,18 @@ namespace grace {
 
 class record_import final : public tracker_port {
 public:
-    record_import(tracker_port& nfsd, std::function<void(any_input)> take)
+    // `ended`: an import for this server is over, before its last answer is given.
+    record_import(tracker_port& nfsd, std::function<void(any_input)> take,
+                  std::function<void(const std::string&)> ended)
         : nfsd_(nfsd)
-        , take_(std::move(take)) {}
+        , take_(std::move(take))
+        , ended_(std::move(ended)) {}
 
-    // {"server", "records": [{"name_hex", "princhash_hex"}], "remove": [name_hex], "force"}.
-    // Answers with how many were added, changed, known already, removed, and refused. The server
-    // must be hosted here and not running under graced: its nfsd's own records are newer than any
-    // file. `force` takes them all the same.
+    // {"server", "records": [{"name_hex", "princhash_hex"}], "remove": [name_hex], "force",
+    // "last"}. Answers with how many were added, changed, known already, removed, and refused. The
+    // server must be hosted here and not running under graced: its nfsd's own records are newer
+    // than any file. `force` takes them all the same. `last`: no other request of this import
+    // follows.
     void begin(const nlohmann::json& request, const fsm&, const reply_handle&);
 
     void answer(ticket, upcall_status) override;
@@ -34,6 +38,7 @@ private:
         reply_handle reply;
         std::size_t open = 0, refused = 0;
         nlohmann::json counts;
+        std::string server; // with `last`
     };
     void finish(job&);
 
@@ -42,6 +47,7 @@ private:
 
     tracker_port& nfsd_;
     std::function<void(any_input)> take_;
+    std::function<void(const std::string&)> ended_;
     std::uint64_t last_ = own;
     std::map<ticket, std::shared_ptr<job>> open_;
 };

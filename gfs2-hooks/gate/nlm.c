@@ -19,10 +19,10 @@
  * closed the gate before, and the second look undoes the lock.
  *
  * For the same reason nobody waits in dlm for a conflict to end: lockd has one
- * thread.  The stock kernels do not do better: 6.1 tells a client that is ready
- * to wait "denied" (its program gets ENOLCK), or "blocked", and forgets it; what
- * 6.12 keeps would be granted past the second look.  "Blocked" makes Linux clients
- * ask again after 30 s, "grace period" after 5 s, so that is what they are told.
+ * thread.  Stock 6.1 tells a client that is ready to wait "denied", and its
+ * program gets ENOLCK; what 6.12 keeps for the client would be granted past the
+ * second look.  "Blocked" makes Linux clients ask again after 30 s, "grace period"
+ * after 5 s, so that is what they are told.
  *
  * What is to be said to the client cannot be said by an errno.  nlmsvc_lock()
  * is hooked for that, and for what only it knows: is it a reclaim, of which

@@ -90,34 +90,53 @@ bool lives(int pidfd) {
 }
 } // namespace
 
-result<void> shim_netlink::bypass_directly(bool on) {
-    auto c = connect_to_kernel();
+namespace {
+// One request without a daemon's sockets; what came with its acknowledgement.
+result<std::vector<shim::item>>
+ask_directly(const std::function<std::vector<std::uint8_t>(std::uint16_t family)>& request) {
+    auto c = shim_netlink::connect_to_kernel();
     if (!c)
         return tl::unexpected(c.error());
     close(c->events);
-    const auto finish = [&](result<void> r) {
-        close(c->orders);
-        return r;
-    };
-    const auto message = shim::bypass_set(c->family, 1, on);
+    const std::unique_ptr<int, void (*)(int*)> closes(&c->orders, [](int* fd) { close(*fd); });
+    const auto message = request(c->family);
     if (::send(c->orders, message.data(), message.size(), MSG_NOSIGNAL) < 0)
-        return finish(fail("kernel module lockd_shim cannot be told: " + text_of(errno), errno));
+        return fail("kernel module lockd_shim cannot be asked: " + text_of(errno), errno);
+    std::vector<shim::item> all;
     for (;;) {
         pollfd p{c->orders, POLLIN, 0};
         if (poll(&p, 1, direct_patience_ms) != 1)
-            return finish(fail("kernel module lockd_shim does not answer", ETIMEDOUT));
+            return fail("kernel module lockd_shim does not answer", ETIMEDOUT);
         std::uint8_t buffer[8192];
         const ssize_t got = recv(c->orders, buffer, sizeof buffer, MSG_DONTWAIT);
         if (got <= 0)
-            return finish(fail("kernel module lockd_shim hung up", EPIPE));
-        for (const auto& i : shim::decode({buffer, std::size_t(got)}, c->family))
-            if (const auto* a = std::get_if<shim::ack>(&i); a && a->seq == 1) {
+            return fail("kernel module lockd_shim hung up", EPIPE);
+        for (auto& i : shim::decode({buffer, std::size_t(got)}, c->family)) {
+            if (const auto* a = std::get_if<shim::ack>(&i)) {
                 if (a->code != 0)
-                    return finish(
-                        fail("kernel module lockd_shim refused: " + words(*a), -a->code));
-                return finish({});
+                    return fail("kernel module lockd_shim refused: " + words(*a), -a->code);
+                return all;
             }
+            all.push_back(std::move(i));
+        }
     }
+}
+} // namespace
+
+result<void> shim_netlink::bypass_directly(bool on) {
+    if (auto r = ask_directly([on](auto family) { return shim::bypass_set(family, 1, on); }); !r)
+        return tl::unexpected(r.error());
+    return {};
+}
+
+result<bool> shim_netlink::bypassed_directly() {
+    const auto said = ask_directly([](auto family) { return shim::status_get(family, 1); });
+    if (!said)
+        return tl::unexpected(said.error());
+    for (const auto& i : *said)
+        if (const auto* status = std::get_if<shim::status_reply>(&i))
+            return status->now.bypass;
+    return fail("kernel module lockd_shim does not tell its status", EPROTO);
 }
 
 struct shim_netlink::writers {
@@ -359,9 +378,9 @@ void shim_netlink::handle(const shim::item& i) {
         status_.last.epoch = gate->epoch;
         if (gate->reason == LOCKD_SHIM_REASON_BYPASS)
             status_.last.bypass = gate->state == LOCKD_SHIM_STATE_OPEN;
-        judge();
         refresh_soon();
         note_trips(gate->trips);
+        judge();
         if (gate->state == LOCKD_SHIM_STATE_CLOSED && gate->reason != LOCKD_SHIM_REASON_ORDER &&
             gate->reason != LOCKD_SHIM_REASON_ATTACH && gate->reason != LOCKD_SHIM_REASON_TRIP)
             note_closed();
@@ -671,7 +690,7 @@ void shim_netlink::send_hosts() {
 
 // --- orders of people ---
 
-void shim_netlink::ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, done answer) {
+void shim_netlink::ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, answered answer) {
     send(seq, message, {purpose::other, 0, 0, std::move(answer)});
 }
 
@@ -679,12 +698,12 @@ void shim_netlink::set_bypass(bool on) {
     set_bypass(on, nullptr);
 }
 
-void shim_netlink::set_bypass(bool on, done answer) {
+void shim_netlink::set_bypass(bool on, answered answer) {
     const auto seq = next_seq();
     ask(seq, shim::bypass_set(connection_.family, seq, on), std::move(answer));
 }
 
-void shim_netlink::set_exempt(std::uint32_t pid, bool on, done answer) {
+void shim_netlink::set_exempt(std::uint32_t pid, bool on, answered answer) {
     if (const auto it = exempt_.find(pid); it != exempt_.end()) {
         close(it->second);
         exempt_.erase(it);

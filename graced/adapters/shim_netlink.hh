@@ -40,7 +40,7 @@ public:
     };
     using connector = std::function<result<connection>()>;
     // What became of an order that is none of the protocol's.
-    using done = std::function<void(result<void>)>;
+    using answered = std::function<void(result<void>)>;
 
     struct snapshot {
         bool attached = false; // the socket is; whether the gate is one: fit()
@@ -53,6 +53,7 @@ public:
     // Lets everything pass, or no longer, whether a daemon is attached or not: for gracectl where
     // there is none. Waits for the kernel's answer, 5 s at most.
     static result<void> bypass_directly(bool on);
+    static result<bool> bypassed_directly();
 
     // The real sockets; another connector is for tests.
     static result<connection> connect_to_kernel();
@@ -84,9 +85,9 @@ public:
     void set_bypass(bool on) override;
 
     // Who asked is answered from the loop, or from within if there is no module.
-    void set_bypass(bool on, done);
+    void set_bypass(bool on, answered);
     // The process (an NFS server in user space) passes the gate, until it ends or this daemon does.
-    void set_exempt(std::uint32_t pid, bool on, done);
+    void set_exempt(std::uint32_t pid, bool on, answered);
     // The NSM hosts (names or addresses, as lockd knows them) on record for the server: those whose
     // reclaims over NLM pass while it may reclaim. Replaces what was said before, as far as reclaim
     // is not open: the kernel forgets them with the permission only.
@@ -113,7 +114,7 @@ private:
         purpose what;
         std::uint64_t order = 0;
         std::uint64_t at = 0;    // epoch of a close
-        done answer = nullptr;   // other
+        answered answer = nullptr; // other
         std::string name = {};   // host
     };
     struct place {
@@ -142,7 +143,7 @@ private:
     void judge();
     void tell_hosts(const std::string& server, std::uint64_t at);
     void send_hosts();
-    void ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, done);
+    void ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, answered);
     void refresh();
     std::uint32_t next_seq();
     void send(std::uint32_t seq, const std::vector<std::uint8_t>& message, request);

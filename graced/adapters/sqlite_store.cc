@@ -421,6 +421,7 @@ struct sqlite_store::impl {
     bool failure_told = false; // by the loop's thread
     bool mended = false;       // by the writer's; not told yet
     bool writing = false;
+    std::size_t writing_bytes = 0;
     std::string why, note; // why it failed; what mending it took
     // Not yet told to the engine: a later position covers an earlier one. There is more than one
     // only if positions went back, as those of a node do that threw its state away for a snapshot.
@@ -505,6 +506,7 @@ struct sqlite_store::impl {
         // Still counted in queued_bytes: they hold memory until they are written.
         progress = steady_now();
         writing = true;
+        writing_bytes = gathered;
         guard.unlock();
         std::string error;
         try {
@@ -572,7 +574,10 @@ struct sqlite_store::impl {
         }
         const auto stood =
             std::chrono::nanoseconds(steady_now() - progress.load(std::memory_order_relaxed));
-        if (stood >= options.stall_timeout) {
+        // The end of a large commit tells of no progress: it syncs the log, and moves it into the
+        // database. A disk that does a mebibyte a second is slow, not still.
+        const auto allowed = options.stall_timeout + std::chrono::seconds(writing_bytes >> 20);
+        if (stood >= allowed) {
             fail_locked(
                 "the recovery database " + options.path + " cannot be written: its disk has "
                 "stood still for " +

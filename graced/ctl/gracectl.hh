@@ -34,6 +34,7 @@ struct surroundings {
         ask;
     // Without a daemon. Empty: there is no such thing.
     std::function<result<void>(bool on)> bypass_here = {};
+    std::function<result<bool>()> bypassed_here = {};
     std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere = {};
     std::function<std::vector<gfs2_mount>()> gfs2_mounts = {};
 };

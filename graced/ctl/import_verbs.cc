@@ -253,9 +253,12 @@ void run_import(session& s, const import_options& o) {
                    {"records", json::array()}, {"remove", json::array()}};
         size = 0;
     };
-    const auto send = [&]() -> bool {
-        if (size == 0 || o.dry_run)
+    bool any = false;
+    const auto send = [&](bool last) -> bool {
+        if (o.dry_run || (size == 0 && !(last && any)))
             return true;
+        any = true;
+        request["last"] = last;
         const auto answer = s.ask(request, record_limit);
         if (!answer)
             return false;
@@ -277,7 +280,7 @@ void run_import(session& s, const import_options& o) {
             continue;
         }
         const std::size_t more = 2 * (name.size() + hash.size()) + 64;
-        if (size + more > request_size && !send())
+        if (size + more > request_size && !send(false))
             return;
         request["records"].push_back({{"name_hex", to_hex(name)}, {"princhash_hex", to_hex(hash)}});
         size += more;
@@ -290,12 +293,12 @@ void run_import(session& s, const import_options& o) {
             continue;
         }
         const std::size_t more = 2 * name.size() + 8;
-        if (size + more > request_size && !send())
+        if (size + more > request_size && !send(false))
             return;
         request["remove"].push_back(to_hex(name));
         size += more;
     }
-    if (!send())
+    if (!send(true))
         return;
     for (int i = 0; i < 4; ++i)
         report[names[i]] = counts[i];

@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
                                 return client->request(request, timeout, on_progress);
                             },
                             shim_netlink::bypass_directly,
+                            shim_netlink::bypassed_directly,
                             graced_elsewhere,
                             [] { return gfs2_mounts(); }};
     try {

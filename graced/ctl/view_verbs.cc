@@ -189,7 +189,12 @@ void add_view_verbs(CLI::App& app, session& s) {
             if (auto status = s.ask(ask_status, look_limit)) {
                 add_filesystems(s, *status);
                 s.print(*status, [&s](const json& a) { return render_status(a, s.around.now()); });
+                return;
             }
+            // It needs no daemon to be on, and must not be forgotten for want of one.
+            if (s.around.bypassed_here && s.around.bypassed_here().value_or(false))
+                s.around.err << "!! THE GATE OF THIS NODE IS BYPASSED by an operator: no lock is held "
+                                "back here. End it: gracectl bypass off\n";
         });
     app.add_subcommand("dump", "epochs and flags, in the format of rados_grace")->callback([&s] {
         show_part(s, {"current", "recovery", "servers", "nodes"}, render_dump);

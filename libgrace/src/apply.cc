@@ -184,8 +184,10 @@ struct applier {
     }
 
     void take(server_state& v, const std::string& name) {
-        if (v.host == sender && v.need)
-            return; // it hosts it already, its nfsd may be in the midst of reclaim
+        // It hosts it already: its nfsd may be in the midst of reclaim, or have been told already
+        // that nobody may.
+        if (v.host == sender && (v.need || !has_records(v)))
+            return;
         const locks l = v.host == sender ? locks::may_be_held : locks::gone;
         v.host = sender;
         if (has_records(v) || v.need)

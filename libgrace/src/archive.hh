@@ -205,9 +205,10 @@ struct archive {
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, has_database, stored_quorate_view, in_group, members_,
-                   ring, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
-                   hellos, buffering, buffer, buffered_bytes, incoming, incoming_parts,
-                   incoming_from, outgoing, said, commits, committing, durable_here, view_commit, committed,
+                   ring, decided, undecided, loss_unjudged, ring_pending, quorum, hello_number,
+                   hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes, incoming,
+                   incoming_parts, incoming_from, outgoing, said, commits, committing,
+                   durable_here, view_commit, committed,
                    store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
                    barrier_trips, barrier_round, returned, daemonless_since, holds_up_since,
                    orphan_since, fence_asked, records, batch, grace_starts, requests, phase,
@@ -215,8 +216,9 @@ struct archive {
             (void)out; // taken before each step
             return std::tie(
                 params, state, synced, has_database, stored_quorate_view, in_group, members_, ring,
-                loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
-                buffering, buffer, buffered_bytes, incoming, incoming_parts, incoming_from, outgoing, said,
+                decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent,
+                heard_at, hellos, buffering, buffer, buffered_bytes, incoming, incoming_parts,
+                incoming_from, outgoing, said,
                 commits, committing, durable_here, view_commit, committed, store_failed, gate, lock,
                 instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,
                 returned, daemonless_since, holds_up_since, orphan_since, fence_asked, records,

@@ -20,6 +20,7 @@
 #include "grace/wire.hh"
 
 #include <algorithm>
+#include <utility>
 
 namespace grace {
 
@@ -214,6 +215,10 @@ void fsm::decide_membership() {
     if (!acting())
         return;
 
+    if (decided_) { // this is the side that goes on
+        decided_.reset();
+        persist(std::exchange(undecided_, {}));
+    }
     if (view_commit_ == 0) { // before anything that is acknowledged in this view
         stored_quorate_view_ = state_.view.number;
         persist({});
@@ -241,12 +246,26 @@ void fsm::decide_membership() {
     // ◆ A node may die after its daemon, and is then no member of the group any more.
     std::erase_if(returned_, [&](const auto& e) {
         auto n = state_.nodes.find(e.first);
-        return n == state_.nodes.end() || n->second.down || n->second.deaths != e.second;
+        if (n == state_.nodes.end() || n->second.down || n->second.deaths != e.second)
+            return true;
+        if (!n->second.member)
+            return false;
+        // Its daemon has joined before NODEDOWN was said, on the same boot: it was cut off for a
+        // moment, and DLM has dropped its locks all the same.
+        bool told = true;
+        for (const auto& [name, v] : state_.servers) {
+            if (v.host != e.first || v.records.empty() || v.need)
+                continue;
+            told = false;
+            if (once(said::start, name, v.start.value))
+                send(msg::start{name, msg::start_reason::dropped});
+        }
+        return told;
     });
-    if (lowest_synced(state_) != params_.self)
-        return;
+    // Of a node that is back not every member knows: who joined since has not been told.
+    const bool lowest = lowest_synced(state_) == params_.self;
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (!live(id) || returned_.contains(id)) &&
+        if (!n.member && !n.down && ((lowest && !live(id)) || returned_.contains(id)) &&
             once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }

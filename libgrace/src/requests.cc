@@ -331,7 +331,8 @@ std::vector<std::string> fsm::blocked_by() const {
         if (n == state_.nodes.end() || (!n->second.member && !n->second.attached))
             why.push_back(
                 "node " + name_of(id) +
-                " never attached its gate: start graced there, or name it in nodes_without_gfs2");
+                " never attached its gate, or it is bypassed: start graced there, or name it in "
+                "nodes_without_gfs2");
         else if (!n->second.member)
             why.push_back("node " + name_of(id) +
                           " lost its graced; its permit has not run out yet");

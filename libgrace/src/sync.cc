@@ -11,6 +11,7 @@
 #include "grace/wire.hh"
 
 #include <algorithm>
+#include <iterator>
 
 namespace grace {
 namespace {
@@ -27,6 +28,10 @@ void fsm::send(const any_message& m) {
 }
 
 void fsm::persist(store_batch batch) {
+    if (decided_) {
+        std::ranges::move(batch, std::back_inserter(undecided_));
+        return;
+    }
     batch.push_back(store_op::put_meta{to_meta(state_, stored_quorate_view_)});
     committing_.emplace_back(++commits_, state_.applied);
     emit(effect::persist{std::move(batch), position{commits_}});
@@ -38,6 +43,11 @@ void fsm::lose_sync(const char* why) {
     tell(news_level::warning, std::string("this node gives up its state and joins anew: ") + why +
                                   "; its gate is closed");
     synced_ = false;
+    if (decided_) {
+        state_ = std::move(*decided_);
+        decided_.reset();
+        undecided_.clear();
+    }
     hello_sent_ = false;
     hellos_.clear();
     buffering_ = false;
@@ -77,6 +87,11 @@ void fsm::on(const input::confchg& change) {
         lose_sync("nodes left and came back before the quorum of the rest was known");
 
     if (synced_) {
+        // Bad scenario: two nodes are cut from each other. Node 2 buries node 1, whose server has
+        // lost nothing, then hears that it is not quorate. Its database would be the later one when
+        // the group is founded anew, and node 1's clients would lose their locks by it.
+        if (ring_pending_ && !decided_)
+            decided_ = state_;
         applied a = apply(state_, change);
         on_new_view();
         persist(std::move(a.ops));
@@ -101,8 +116,10 @@ void fsm::on(const input::quorum& q) {
     quorum_ = q;
     if (synced_)
         for (node_id id : q.left)
+            // If the group's news are as far, a member of it has joined since.
             if (auto n = state_.nodes.find(id);
-                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down) {
+                q.votes.contains(id) && n != state_.nodes.end() && !n->second.down &&
+                !(n->second.member && !ring_pending_ && ring_.seq == q.ring_seq)) {
                 returned_[id] = n->second.deaths;
                 tell(news_level::warning,
                      "node " + name_of(id) + " was out of the ring for a moment");
@@ -215,6 +232,8 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         return;
     }
     store_op::replace_all all;
+    if (part.to && !quorate()) // its sender may be on the minority's side, too
+        decided_ = std::move(state_);
     state_ = std::move(*decoded);
     synced_ = true;
     has_database_ = true;
@@ -240,6 +259,14 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         if (synced_)
             deliver_synced(sender, {env.view, env.life,
                                     msg::snapshot{part.to, part.hello, part.part, part.parts, {}}});
+        // Bad scenario: its sender had said HELLO itself meanwhile; on every member this snapshot is
+        // void, and nobody counts this node.
+        if (synced_ && !is_synced(state_, params_.self)) {
+            auto heard = std::move(hellos_); // in this view: they still count
+            lose_sync("the sender of the snapshot had given up its state before it came");
+            hellos_ = std::move(heard);
+            return;
+        }
         tell(news_level::info, "joined: state taken from node " + name_of(sender) + " at C " +
                                    std::to_string(state_.current.value));
     }

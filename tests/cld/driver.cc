@@ -15,8 +15,8 @@
 //   post create NAME    sends it and goes on; answers: the answers of all that were posted
 //   fill COUNT THREADS  creates client-0 …, so many at a time: seconds that it took
 //   checks COUNT THREADS, removes COUNT THREADS   the same with these upcalls
-//   refused             how many answers the stand-in refused (wrong size, unknown xid) so far
-//   quit
+//   refused             answers that the stand-in refused so far: wrong ones (size, xid), repeated
+//   ones quit
 // NAME is taken as it is, or as hexadecimal digits after hex:. No answer within 5 s: `no answer`.
 #include "graced/adapters/cld_message.hh"
 #include "graced/hex.hh"
@@ -116,7 +116,7 @@ public:
                                            : command::remove,
                         std::stoul(name), std::stoul(more));
         if (verb == "refused")
-            return std::to_string(fs_.refused());
+            return std::to_string(fs_.refused()) + " " + std::to_string(fs_.repeated());
         return "there is no command " + verb;
     }
 

@@ -173,6 +173,11 @@ std::size_t pipefs::refused() const {
     return refused_;
 }
 
+std::size_t pipefs::repeated() const {
+    const std::lock_guard lock(mutex_);
+    return repeated_;
+}
+
 void pipefs::make_pipe() {
     if (::mknod((directory_ + "/nfsd/cld").c_str(), S_IFREG | 0600, 0) != 0)
         throw std::runtime_error(std::string("the pipe cannot be made: ") + std::strerror(errno));
@@ -286,7 +291,7 @@ int pipefs::write(handle& h, const std::uint8_t* data, std::size_t size) {
     }
     const auto it = h.of->waiting.find(xid);
     if (size != answer_size || it == h.of->waiting.end()) {
-        ++refused_;
+        ++(size == answer_size && h.of->answered.contains(xid) ? repeated_ : refused_);
         return -EINVAL;
     }
     const upcall_ptr call = it->second;
@@ -297,6 +302,7 @@ int pipefs::write(handle& h, const std::uint8_t* data, std::size_t size) {
     call->answer.assign(data, data + size);
     call->done = true;
     h.of->waiting.erase(it);
+    h.of->answered.insert(xid);
     changed_.notify_all();
     return 0;
 }

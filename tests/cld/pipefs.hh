@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -54,8 +55,11 @@ public:
     void remove_pipe();
     bool wait_reader(double seconds); // somebody has it open for reading
     std::size_t answer_size = 0;      // that an answer must have
-    // How many answers were refused with EINVAL.
+    // How many answers were refused with EINVAL: of a wrong size, or to what was never asked; and
+    // those to what had its answer already (from a tracker that was killed before it had noted
+    // that).
     std::size_t refused() const;
+    std::size_t repeated() const;
 
     void send(const upcall_ptr&); // queues it
     // True: it was answered. False: not in time, or lost with the pipe.
@@ -68,6 +72,7 @@ public:
         int readers = 0;
         std::deque<upcall_ptr> queue;
         std::map<std::uint32_t, upcall_ptr> waiting; // by xid, read to the end or not
+        std::set<std::uint32_t> answered;
         std::list<fuse_pollhandle*> pollers;
     };
     struct handle {
@@ -92,7 +97,7 @@ private:
     std::condition_variable changed_;
     std::shared_ptr<pipe> pipe_;
     std::uint64_t last_inode_ = 2;
-    std::size_t refused_ = 0;
+    std::size_t refused_ = 0, repeated_ = 0;
     fuse_session* session_ = nullptr;
     std::thread loop_;
 };

@@ -12,14 +12,15 @@
  *   gcc -O2 -DNP -DNOFAIR -DCOLLAPSE -DNOREDUCE -DVECTORSZ=2048 -DMEMLIM=4000 -o pan pan.c && ./pan -l -m100000     # livelock: any cycle
  *   ./pan -r -S grace.pml.trail      # after a violation: the story, if built with -DTELL
  *
- * Budgets (how often each may happen; any moment): STARTS by an operator, FAILURES (a node falls
+ * Budgets (how often each may happen; any moment): STARTS of a server, FAILURES (a node falls
  * silent: dead, paused or cut off, nobody can tell), LEAVES (corosync stopped: gone at once),
  * KILLS of a daemon, JOINS (a node or a daemon comes back), MERGES (a cut-off node comes back without
- * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES.
+ * having left), MOVES of a server, COLD (power failure of the whole cluster), CRASHES of an nfsd, TAKES,
+ * OPERATOR (START of a server that lost nothing; STARTS are of one that may have), EXPELS (a node leaves the DLM only), FLAPS (a node without
+ * daemon reboots before it is missed), CLIENTS (server 0 has no record at first).
  * WHO: the nodes that faults may hit. SLOW: the nodes that may lag. CALM: faults may also
  * stop early. TWO: node 2 is dead from the start, a small cluster for what needs no more. NO_ and BUG_
- * switches take one rule away; pan must then find a violation. MEND_ switches
- * are rules that the code does not have yet (README.md). REPLAY: a trace leads (tests/model/replay).
+ * switches take one rule away; pan must then find a violation. REPLAY: a trace leads (tests/model/replay).
  *
  * How it corresponds to the code. A node takes one input and then runs every rule, atomically, as
  * fsm::step() does; decide() below has the rules in the order of fsm::decide(), apply() is apply.cc.
@@ -347,7 +348,7 @@ byte REPLAYED, S1, S2, S3, S4, S6, S7, S8, S9, L1, MODEL;
 #ifdef REPLAY            /* the trace says it: FINISHED */
 #define INTACT(i, v) 0
 #elif defined(NO_SETTLED) /* any START but the one that it answered is taken for an operator's */
-#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && answered[v] != s[i].start[v])
+#define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] != s[i].start[v])
 #else
 #define INTACT(i, v) (running[v] == i && (nfsd & B(v)) && !MOVING(i, v) && KEPT(i, v) && answered[v] <= s[i].settled[v])
 #endif
@@ -650,8 +651,9 @@ inline new_view(i) {
     barrier[i] = 0
 }
 
-inline not_told(i) { /* that the START of its stop was delivered may be true of nobody else */
-    if :: mover == i -> stop_told = 0 :: else fi
+inline not_told(i) { /* what it has heard went with its state */
+    if :: mover == i -> stop_told = 0 :: else fi;
+    flapped[i] = 0
 }
 inline lose_sync(i) { /* and says HELLO */
     synced[i] = 0; new_view(i); s[i].members = s[i].members & ~B(i); not_told(i);
@@ -830,6 +832,11 @@ inline decide_locks(i) {
 #define EPOCH_DURABLE(i) (view_durable[i] && disk_C[i] == s[i].C && disk_purged[i] >= s[i].purged)
 #endif
 
+#ifdef NO_EACH_SAYS      /* NODE_DOWN of a node that is there again is the lowest member's, too, who may have joined since */
+#define SAYS_DOWN(i, j) (LOWEST(i) == i)
+#else
+#define SAYS_DOWN(i, j) (LOWEST(i) == i || (flapped[i] & B(j)))
+#endif
 inline decide(i) {
     if :: synced[i] && confirmed[i] == NAMED && !QUORATE(i) -> lose_sync(i) :: else fi;
     if :: ACTING(i) && quorate_view[i] != s[i].view -> quorate_view[i] = s[i].view :: else fi;
@@ -837,7 +844,7 @@ inline decide(i) {
     y = 0;
     do
     :: y < N ->
-        if :: ACTING(i) && LOWEST(i) == i && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(LIVE(i, y)) &&
+        if :: ACTING(i) && SAYS_DOWN(i, y) && !(s[i].members & B(y)) && !(s[i].down & B(y)) && !(LIVE(i, y)) &&
               !(s[GHOST].down & B(y)) -> mcast(i, NODE_DOWN, y, 0)
         :: else fi; y++
     :: else -> break
@@ -1027,7 +1034,7 @@ inline no_daemon(n) {
     reclaim[n] = 0; finished0[n] = 0; finished1[n] = 0; confirmed[n] = PENDING; live[n] = 0; tripped[n] = 0;
     s[n].view = 0; s[n].rings = 0; s[n].R = 0; s[n].lifting = 0; s[n].members = 0; s[n].down = 0; s[n].enforcing = 0;
     s[n].durable = 0; s[n].needed = 0; s[n].host[0] = NOBODY; s[n].host[1] = NOBODY; s[n].last_done = NOBODY; s[n].boot_seen = 0;
-    load_starts(n); flapped[n] = 0; lost_known[n] = 0; not_told(n);
+    load_starts(n); lost_known[n] = 0; not_told(n);
 #ifdef NO_STOPPING_KEPT
     if :: mover == n -> forgot = 1 :: else fi;
 #endif
@@ -1276,6 +1283,7 @@ end: do
     fi; more(i) }
 od
 }
+#define IN_THIS_GRACE(i) (!synced[i] || s[i].R != 0 && s[i].C == s[GHOST].C)
 #define STOP_COVERED(i) (s[i].R != 0 && stop_told && (s[i].need & 1) && ALL_ENFORCE(i))
 #ifdef NO_EMPTY_STOP     /* a server without records is stopped at once */
 #define MAY_STOP(i) (STOP_COVERED(i) || (s[i].recordless & 1))
@@ -1336,9 +1344,9 @@ end: do
         takes++; order(TAKE, TAKER, 0, 0) }
 #endif
 #if CRASHES
-    /* its host's tracking pipe is gone: START. While a gate is open nothing can cover the moment (docs/design.md). */
+    /* its host's tracking pipe is gone: START. While a gate is open, or may open by an older LIFT, nothing can cover the moment. */
     :: d_step { FAULTS && crashes < CRASHES && running[0] != NOBODY && (nfsd & 1) && RUNS(running[0]) && ACTING(running[0]) && s[GHOST].R != 0 &&
-       !kopen[0] && !kopen[1] && !kopen[2] && st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
+       !kopen[0] && !kopen[1] && !kopen[2] && IN_THIS_GRACE(0) && IN_THIS_GRACE(1) && IN_THIS_GRACE(2) && st[running[0]] == UP && SAME_VIEW(running[0]) -> mid = 1; crashes++; tell("nfsd of 0 ends\n");
         drop(0); nfsd = nfsd & ~1; order(START, running[0], 0, LOST) }
 #endif
 #if COLD

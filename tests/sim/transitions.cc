@@ -53,6 +53,10 @@ void transitions::line(const world& w, const char* kind, node_id n, const std::s
     out_ << w.now / 1'000'000 << ' ' << kind << ' ' << n.value << rest << '\n';
 }
 
+void transitions::fault(const world& w, const char* name) {
+    line(w, "fault", {}, std::string(" ") + name);
+}
+
 void transitions::observe(const world& w) {
     for (const auto& [id, n] : w.nodes) {
         seen& was = seen_[id];

@@ -36,6 +36,14 @@ void apply_batch(stored_state& s, const store_batch& batch) {
 
 // --- node: the ports ---
 
+instant node::clock() const {
+    return world_.now + skew;
+}
+
+bool node::open() const {
+    return powered && kern.open(world_.now);
+}
+
 void node::take(any_input in) {
     if (daemon && world_.told) {
         world_.told->observe(world_);
@@ -49,31 +57,39 @@ void node::take(any_input in) {
     world_.check();
 }
 
+void node::keep() {
+    kept.clear();
+    for (const auto& [server, i] : machine().instances())
+        kept[server] = {i.running, i.stopping, i.answered};
+}
+
 void node::mcast(bytes m) {
-    world_.after(world_.next(*this, world::to_group), [this, l = life, m = std::move(m)] {
+    if (world_.watch)
+        world_.watch->sent(*this, m);
+    world_.after(world_.next(*this, world::to_group), [this, l = life, m = std::move(m)]() mutable {
         if (l == life && daemon)
-            world_.order(id, m);
+            world_.order(id, std::move(m));
+    });
+}
+
+void node::leave() {
+    world_.after(world_.next(*this, world::to_group),
+                 [this, l = life] { world_.go_out(*this, l); });
+}
+
+void node::join_again() {
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l != life || !daemon)
+            return;
+        out_of_group = false;
+        world_.join_group(*this, l);
     });
 }
 
 void node::query_dlm_members() {
     world_.after(world_.next(*this, world::from_group), [this, l = life] {
         if (l == life)
-            take(input::dlm_members{true, world_.ring_of(id)});
-    });
-}
-
-void node::leave() {
-    world_.after(world_.next(*this, world::to_group), [this, l = life] {
-        if (l == life && daemon)
-            world_.leave_group(*this);
-    });
-}
-
-void node::join_again() {
-    world_.after(world_.next(*this, world::to_group), [this, l = life] {
-        if (l == life && daemon)
-            world_.join_group(*this);
+            take(input::dlm_members{true, world_.controlds(id)});
     });
 }
 
@@ -81,9 +97,17 @@ void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) 
     std::optional<lvb_bytes> value;
     if (v)
         value = *v;
-    world_.after(world_.next(*this, world::lock_calls), [this, b = boot, r, n, m, value] {
-        if (b != boot)
+    world_.after(world_.next(*this, world::lock_calls), [this, k = keeper, l = life, r, n, m, value] {
+        if (k == 0 || k != keeper)
             return;
+        if (r == lock_resource::grace && m != lock_mode::nl && refuse != 0) {
+            --refuse; // conversion deadlock: the mode stays what it was
+            world_.after(world_.next(*this, world::lock_events), [this, l, r, n] {
+                if (l == life)
+                    take(input::lock_refused{r, n, EDEADLK});
+            });
+            return;
+        }
         world_.locks.convert(id, {r, r == lock_resource::grace ? node_id{} : n}, m,
                              value ? &*value : nullptr);
         world_.pump_locks();
@@ -91,94 +115,110 @@ void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) 
 }
 
 void node::cancel(lock_resource r, node_id n) {
-    world_.after(world_.next(*this, world::lock_calls), [this, b = boot, r, n] {
-        if (b != boot)
+    world_.after(world_.next(*this, world::lock_calls), [this, k = keeper, r, n] {
+        if (k == 0 || k != keeper)
             return;
         world_.locks.cancel(id, {r, r == lock_resource::grace ? node_id{} : n});
         world_.pump_locks();
     });
 }
 
+// Batches are transactions, and become durable in their order. What of them a crash leaves is any
+// beginning: a transaction that was torn is rolled back.
 void node::commit(store_batch batch, position at) {
-    world_.after(world_.next(*this, world::disk),
-                 [this, b = boot, l = life, batch = std::move(batch), at] {
-                     if (b != boot || disk_broken)
-                         return;
-                     apply_batch(disk, batch);
-                     has_disk = true;
-                     if (l == life)
-                         take(input::durable{at});
-                 });
+    if (world_.watch)
+        world_.watch->committing(*this, batch);
+    if (disk_broken)
+        return;
+    if (disk_full)
+        return world_.break_disk(id.value);
+    unsynced.push_back(std::move(batch));
+    if (slow_disk)
+        last[world::disk] = std::max(last[world::disk], world_.now + slow_disk);
+    if (crash_in != 0 && --crash_in == 0)
+        world_.after(world_.draw_ms(0, 3), [this, b = boot] {
+            if (b == boot && powered)
+                world_.power_off(id.value);
+        });
+    world_.after(world_.next(*this, world::disk), [this, l = life, st = store_life, at] {
+        if (l != life || st != store_life)
+            return;
+        apply_batch(disk, unsynced.front());
+        has_disk = true;
+        if (world_.watch)
+            world_.watch->committed(*this, unsynced.front());
+        unsynced.pop_front();
+        take(input::durable{at});
+    });
 }
 
 void node::close_gate(epoch e, std::uint64_t order) {
     kern.gate = gate_state::closed;
     kern.at = e;
     kern.reclaim.clear();
-    world_.after(world_.next(*this, world::kernel_acks), [this, l = life, order] {
-        if (l == life)
-            take(input::kernel_acked{order});
-    });
+    world_.from_kernel(*this, input::kernel_acked{order});
 }
 
 void node::open_gate(epoch e, std::uint64_t trips, std::uint64_t order) {
     const bool ok =
         kern.attached && e == kern.at && trips == kern.trips && world_.now < kern.permit;
-    if (ok)
+    if (ok) {
         kern.gate = gate_state::open;
+        if (world_.watch)
+            world_.watch->gate_opened(*this);
+    }
     world_.check();
-    world_.after(world_.next(*this, world::kernel_acks), [this, l = life, order, ok] {
-        if (l != life)
-            return;
-        if (ok)
-            take(input::kernel_acked{order});
-        else
-            take(input::kernel_refused{order, EAGAIN, "trips or permit"});
-    });
+    if (ok)
+        world_.from_kernel(*this, input::kernel_acked{order});
+    else
+        world_.from_kernel(*this, input::kernel_refused{order, EAGAIN, "trips or permit"});
 }
 
 void node::set_reclaim(const std::string& server, epoch e, bool on, std::uint64_t order) {
     const bool ok = !on || (kern.attached && kern.gate == gate_state::closed && e == kern.at);
-    if (ok && on)
+    if (ok && on) {
         kern.reclaim.insert(server);
+        if (world_.watch)
+            world_.watch->reclaim_opened(*this, server);
+    }
     if (!on)
         kern.reclaim.erase(server);
     world_.check();
-    world_.after(world_.next(*this, world::kernel_acks), [this, l = life, order, ok] {
-        if (l != life)
-            return;
-        if (ok)
-            take(input::kernel_acked{order});
-        else
-            take(input::kernel_refused{order, ESTALE, "epoch"});
-    });
+    if (ok)
+        world_.from_kernel(*this, input::kernel_acked{order});
+    else
+        world_.from_kernel(*this, input::kernel_refused{order, ESTALE, "epoch"});
 }
 
 void node::extend_permit(instant until) {
-    kern.permit = std::max(kern.permit, until);
+    kern.permit = std::max(kern.permit, until - skew);
     if (!permit_timer_)
         watch_permit();
 }
 
-// The kernel's own timer: the gate closes by itself when the permit has run out.
+// The kernel's own timer: the gate closes by itself when the permit has run out. Whoever asks for
+// a lock looks at the clock, also while the timer is late.
 void node::watch_permit() {
     permit_timer_ = true;
+    duration late = 0;
+    if (world_.late_permit && world_.draw(8) == 0 && ++world_.late_permits)
+        late = static_cast<duration>(world_.draw(static_cast<std::uint64_t>(world_.late_permit)));
     // A timer of an earlier boot may fire: it then serves this one, which found it pending.
-    world_.after(kern.permit - world_.now, [this] {
+    world_.after(kern.permit - world_.now + late, [this] {
         permit_timer_ = false;
         if (world_.now < kern.permit)
             return watch_permit();
         if (kern.gate != gate_state::open)
             return;
         kern.gate = gate_state::closed;
-        take(input::kernel_closed{});
+        world_.from_kernel(*this, input::kernel_closed{});
     });
 }
 
 void node::answer(ticket t, upcall_status s) {
     upcalls[t.value] = s;
-    if (world_.upcall_answered)
-        world_.upcall_answered(*this, t, s);
+    if (world_.watch)
+        world_.watch->upcall_answered(*this, t, s);
 }
 void node::answer_grace_start(ticket t, const std::vector<known_client>& clients) {
     const std::string server = grace_starts.at(t.value);
@@ -187,13 +227,16 @@ void node::answer_grace_start(ticket t, const std::vector<known_client>& clients
     list.clear();
     for (const auto& c : clients)
         list.push_back(c.name);
-    running[server] = {};
+    running.insert(server);
+    if (world_.watch)
+        world_.watch->nfsd_listed(*this, server);
 }
 void node::answer(ticket t, request_status s, const std::string& d) {
     answers[t.value] = {s, d};
 }
 void node::tell(news_level l, const std::string& text) {
-    news.push_back(text);
+    if (keep_news)
+        news.push_back(text);
     if (verbose && l != news_level::debug)
         std::cerr << world_.now / 1'000'000 << " ms node " << id.value << ": " << text << '\n';
 }
@@ -208,6 +251,8 @@ void node::fence(node_id victim, const std::string&) {
 
 world::world(unsigned n, std::uint64_t seed)
     : random(seed) {
+    defaults.permit_ttl = milliseconds(800); // below the token's timeout
+    defaults.heartbeat_interval = milliseconds(200);
     for (unsigned i = 1; i <= n; ++i)
         nodes[node_id{i}] = std::make_unique<node>(*this, node_id{i});
 }
@@ -217,29 +262,22 @@ duration world::hop() { // one message, one call, one fsync
            (jitter ? static_cast<duration>(draw(static_cast<std::uint64_t>(jitter))) : 0);
 }
 
+duration world::draw_ms(std::int64_t from, std::int64_t to) {
+    return milliseconds(from) +
+           static_cast<duration>(draw(static_cast<std::uint64_t>(milliseconds(to - from) + 1)));
+}
+
 duration world::next(node& n, channel c) {
     instant& t = n.last[c];
-    t = std::max(t, now + hop());
+    t = std::max({t, now + hop(), n.stopped_until});
     return t - now;
 }
 
-void world::deliver(node& n, std::function<void()> f) {
-    after(next(n, from_group), [&n, l = n.life, f = std::move(f)] {
-        if (l == n.life && n.daemon)
-            f();
+void world::from_kernel(node& n, any_input in) {
+    after(next(n, kernel_acks), [&n, l = n.life, k = n.socket, in = std::move(in)]() mutable {
+        if (l == n.life && k == n.socket)
+            n.take(std::move(in));
     });
-}
-
-void world::trip(const std::set<node_id>& ring) {
-    for (node_id id : ring) {
-        node& n = *nodes.at(id);
-        n.kern.gate = gate_state::closed;
-        ++n.kern.trips;
-        after(next(n, kernel_acks), [&n, l = n.life, t = n.kern.trips] {
-            if (l == n.life)
-                n.take(input::kernel_tripped{t});
-        });
-    }
 }
 
 void world::after(duration d, std::function<void()> f) {
@@ -252,8 +290,7 @@ bool world::step() {
     event e = std::move(const_cast<event&>(events_.top())); // popped at once
     events_.pop();
     now = std::max(now, e.at);
-    if (told)
-        told->observe(*this);
+    ++steps;
     e.run();
     if (told)
         told->observe(*this);
@@ -277,262 +314,271 @@ void world::run_until(const std::function<bool()>& f, duration limit, const char
     }
 }
 
-std::set<node_id> world::ring_of(node_id n) const {
-    auto c = component_of_.find(n);
-    return c == component_of_.end() ? std::set<node_id>{} : rings_.at(c->second).ring;
-}
-
-std::uint64_t world::component(node_id n) const {
-    return component_of_.at(n);
-}
-
-// Agreed order: whoever is in the sender's group now delivers, in the order of this call.
-void world::order(node_id from, bytes message) {
-    auto c = component_of_.find(from);
-    if (c == component_of_.end())
-        return;
-    for (node_id to : rings_[c->second].group) {
-        node& n = *nodes.at(to);
-        deliver(n, [&n, from, message] { n.take(input::deliver{from, message}); });
-    }
-}
-
-void world::announce_ring(std::uint64_t c) {
-    const ring_state& r = rings_[c];
-    const std::size_t all = nodes.size();
-    for (node_id id : r.group) {
-        node& n = *nodes.at(id);
-        input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all)};
-        for (node_id m : r.ring)
-            q.votes[m] = 1;
-        deliver(n, [&n, seq = r.seq] { n.take(input::ring{seq}); });
-        after(next(n, from_quorum),
-              [&n, l = n.life, q] { // another descriptor: in no order with the group's
-                  if (l == n.life)
-                      n.take(q);
-              });
-    }
-}
-
-void world::confchg(std::uint64_t c, std::set<node_id> group,
-                    std::map<node_id, input::left_reason> left, std::set<node_id> joined) {
-    rings_[c].group = group;
-    input::confchg change;
-    change.members.assign(group.begin(), group.end());
-    change.joined.assign(joined.begin(), joined.end());
-    for (auto [id, why] : left)
-        change.left.push_back({id, why});
-    for (node_id id : group) {
-        node& n = *nodes.at(id);
-        deliver(n, [&n, change] { n.take(change); });
-    }
-}
-
-// A new ring of these nodes; `why` says of members that leave how they are seen to leave.
-void world::reform(const std::set<node_id>& ring, std::map<node_id, input::left_reason> why) {
-    const std::uint64_t c = ++components_;
-    rings_[c].seq = ring_seq_ += 4;
-    rings_[c].ring = ring;
-    std::set<node_id> group;
-    for (node_id id : ring)
-        if (nodes.at(id)->daemon)
-            group.insert(id);
-    rings_[c].group = group;
-    // Each member first loses those of its old group that did not come along, then sees the others.
-    for (node_id id : group) {
-        auto old = component_of_.find(id);
-        std::set<node_id> before;
-        if (old != component_of_.end())
-            before = rings_[old->second].group;
-        input::confchg gone, joined;
-        for (node_id m : before) {
-            auto mc = component_of_.find(m);
-            bool with_me =
-                group.contains(m) && mc != component_of_.end() && mc->second == old->second;
-            if (with_me)
-                gone.members.push_back(m);
-            else
-                gone.left.push_back({m, why.contains(m) ? why.at(m) : input::left_reason::node});
-        }
-        joined.members.assign(group.begin(), group.end());
-        for (node_id m : group)
-            if (std::ranges::find(gone.members, m) == gone.members.end())
-                joined.joined.push_back(m);
-        node& n = *nodes.at(id);
-        if (!gone.left.empty())
-            deliver(n, [&n, gone] { n.take(gone); });
-        if (!joined.joined.empty())
-            deliver(n, [&n, joined] { n.take(joined); });
-    }
-    for (node_id id : ring)
-        component_of_[id] = c;
-    trip(ring); // dlm_controld stops the kernel's lockspace before it drops anything
-    announce_ring(c);
-}
-
 void world::boot(unsigned i) {
     node& n = (*this)[i];
-    if (component_of_.contains(n.id)) { // back before anybody noticed that it was gone
-        notice_death(n.id);
-    }
     fence(i); // a node that comes up clean is as good as fenced
-    n.powered = true;
+    component_of_.erase(n.id); // it may be back before anybody noticed that it was gone
+    n.powered = n.corosync = true;
+    n.paused = false;
+    n.side = 0;
+    n.stopped_until = 0;
     ++n.boot;
     n.kern = {};
+    n.keeper = ++n.keepers;
+    n.locks_in_doubt = false;
+    n.controld = true;
     n.running.clear();
-    std::set<node_id> ring{n.id};
-    for (auto& [id, other] : nodes)
-        if (other->powered && id != n.id && component_of_.contains(id))
-            ring.insert(id);
-    reform(ring, {});
+    n.kept.clear();
+    n.nfsd_lists.clear();
+    n.grace_starts.clear();
+    n.last.clear();
+    if (watch)
+        watch->booted(n);
+    gather(0);
+}
+
+void world::drop_probes(node& n) { // of a daemon that is no more
+    for (const auto& [key, status] : locks.locks_of(n.id)) {
+        if (key.resource != lock_resource::alive || key.node == n.id)
+            continue;
+        if (status.requested)
+            locks.cancel(n.id, key);
+        else
+            locks.convert(n.id, key, lock_mode::nl);
+    }
 }
 
 void world::start_daemon(unsigned i) {
     node& n = (*this)[i];
+    if (!in_ring(n.id))
+        return;
     ++n.life;
     n.timer = n.timer_event = 0;
+    n.stopped_until = n.paused ? n.stopped_until : 0;
+    n.disk_broken = n.out_of_group = false;
+    n.last.clear();
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
-    p.life = incarnation{n.boot * 1000 + n.life * 64 + i};
+    p.life = incarnation{n.boot * 1000000 + n.life * 64 + i};
     p.boot = n.boot;
     n.daemon = std::make_unique<engine>(
-        ports{n, n, n, n, n, n, n, n}, [this] { return now; }, [this, &n](instant t) { arm(n, t); },
-        p, n.has_disk ? std::optional(n.disk) : std::nullopt);
+        ports{n, n, n, n, n, n, n, n}, [&n] { return n.clock(); },
+        [this, &n](instant t) { arm(n, t); }, p,
+        n.has_disk ? std::optional(n.disk) : std::nullopt);
     n.upcalls.clear();
-    for (auto& [server, answered] : n.running)
-        n.take(input::instance_known{server, true, false, true, answered});
+    // What it is told of the servers that its predecessor knew, and which of them have gone since.
+    const auto known = n.kept;
+    for (auto& [server, k] : known) {
+        n.take(input::instance_known{server, k.running, k.stopping, !v0, k.answered});
+        if (k.running && !n.running.contains(server))
+            n.take(input::nfsd_ended{server});
+    }
+    n.daemon->before_effects([&n] { n.keep(); });
+    ++n.socket;
     n.kern.attached = true;
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
     n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
-    lock_map held = locks.locks_of(n.id);
-    for (const auto& [key, status] : held) { // the client gives back the probes of a former life
-        if (key.resource != lock_resource::alive || key.node == n.id)
-            continue;
-        locks.cancel(n.id, key);
-        locks.convert(n.id, key, lock_mode::nl);
+    if (n.keeper != 0) {
+        drop_probes(n); // the client gives back the probes of a former life
+        lock_map held = locks.locks_of(n.id);
+        n.locks_in_doubt = held[grace_lock].requested.has_value(); // of its former life
+        n.take(input::locks_known{held[grace_lock].held.value_or(lock_mode::nl),
+                                  held[alive_lock(n.id)].held == lock_mode::ex,
+                                  held[grace_lock].requested,
+                                  held[alive_lock(n.id)].requested == lock_mode::ex});
     }
-    n.take(input::locks_known{held[grace_lock].held.value_or(lock_mode::nl),
-                              held[alive_lock(n.id)].held == lock_mode::ex});
-    const std::uint64_t c = component_of_.at(n.id);
-    std::set<node_id> group = rings_[c].group;
-    group.insert(n.id);
-    confchg(c, group, {}, {n.id});
-    announce_ring(c);
+    join_group(n, n.life);
 }
 
-void world::kill_daemon(unsigned i) {
-    node& n = (*this)[i];
-    for (auto& [server, inst] : n.machine().instances())
-        if (n.running.contains(server))
-            n.running[server] = inst.answered;
-    n.daemon.reset();
-    ++n.life;
-    n.kern.attached = false;
-    n.kern.gate = gate_state::closed;
-    n.kern.reclaim.clear();
-    const std::uint64_t c = component_of_.at(n.id);
-    std::set<node_id> group = rings_[c].group;
-    group.erase(n.id);
-    confchg(c, group, {{n.id, input::left_reason::process}}, {});
-    // The keeper goes on: CW and alive stay; PR and EX go once the permit must have run out.
-    after(defaults.permit_ttl, [this, &n, l = n.life, b = n.boot] {
-        if (n.boot != b || n.life != l)
-            return;
-        for (const auto& [key, status] : locks.locks_of(n.id)) {
-            if (key.resource != lock_resource::alive || key.node == n.id)
-                continue;
-            locks.cancel(n.id, key);
-            locks.convert(n.id, key, lock_mode::nl);
-        }
-        auto held = locks.locks_of(n.id)[grace_lock].held;
-        if (held == lock_mode::pr || held == lock_mode::ex)
-            locks.convert(n.id, grace_lock, lock_mode::nl);
-        pump_locks();
-    });
+void world::lose_unsynced(node& n) {
+    const std::size_t kept = draw(n.unsynced.size() + 1);
+    lost_batches += n.unsynced.size() - kept;
+    for (std::size_t k = 0; k < kept; ++k) {
+        apply_batch(n.disk, n.unsynced[k]);
+        n.has_disk = true;
+        if (watch)
+            watch->committed(n, n.unsynced[k]);
+    }
+    n.unsynced.clear();
 }
 
-void world::leave_group(node& n) {
-    const std::uint64_t c = component_of_.at(n.id);
-    std::set<node_id> group = rings_[c].group;
-    if (group.erase(n.id) == 0)
-        return;
-    confchg(c, group, {{n.id, input::left_reason::process}}, {});
-    input::confchg own{{group.begin(), group.end()}, {}, {{n.id, input::left_reason::process}}};
-    deliver(n, [&n, own] { n.take(own); });
-}
-
-void world::join_group(node& n) {
-    const std::uint64_t c = component_of_.at(n.id);
-    std::set<node_id> group = rings_[c].group;
-    if (group.insert(n.id).second)
-        confchg(c, group, {}, {n.id});
-}
-
+// Some of what it was given is there, nothing of it is said to be, and no more is taken.
 void world::break_disk(unsigned i) {
     node& n = (*this)[i];
     n.disk_broken = true;
-    n.take(input::store_failed{"the recovery database cannot be written: disk full"});
+    ++n.store_life;
+    lose_unsynced(n);
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_failed{"the recovery database cannot be written: disk full"});
+    });
 }
 
 void world::mend_disk(unsigned i) {
     node& n = (*this)[i];
-    if (std::exchange(n.disk_broken, false))
-        n.take(input::store_opened{});
+    if (!std::exchange(n.disk_broken, false))
+        return;
+    after(next(n, disk), [&n, l = n.life] {
+        if (l == n.life)
+            n.take(input::store_opened{});
+    });
+}
+
+void world::kill_daemon(unsigned i) {
+    node& n = (*this)[i];
+    n.daemon.reset();
+    if (watch)
+        watch->daemon_died(n);
+    lose_unsynced(n);
+    const std::uint64_t life = n.life++;
+    n.locks_in_doubt = false;
+    n.kern.attached = false;
+    n.kern.gate = gate_state::closed;
+    n.kern.reclaim.clear();
+    leave_group(n, life);
+    // The keeper goes on: CW and alive stay; PR and EX go once the permit must have run out.
+    after(defaults.permit_ttl, [this, &n, l = n.life, k = n.keeper] { step_down(n, l, k); });
+}
+
+// What a keeper does every second as long as its daemon is away.
+void world::step_down(node& n, std::uint64_t life, std::uint64_t keeper) {
+    if (n.keeper != keeper || n.life != life || keeper == 0)
+        return;
+    drop_probes(n);
+    const lock_map held = locks.locks_of(n.id);
+    if (auto g = held.find(grace_lock); g != held.end()) {
+        if (g->second.requested && *g->second.requested != lock_mode::nl)
+            locks.cancel(n.id, grace_lock);
+        else if (g->second.held == lock_mode::pr || g->second.held == lock_mode::ex)
+            locks.convert(n.id, grace_lock, lock_mode::nl);
+    }
+    pump_locks();
+    after(seconds(1), [this, &n, life, keeper] { step_down(n, life, keeper); });
 }
 
 void world::power_off(unsigned i) {
     node& n = (*this)[i];
     if (!n.powered)
         return;
-    n.powered = false;
+    if (watch)
+        watch->died(n);
+    n.powered = n.corosync = n.paused = false;
     n.daemon.reset();
+    lose_unsynced(n);
     ++n.life;
     ++n.boot;
     n.kern = {};
+    n.keeper = 0;
+    n.trip_pending = n.locks_in_doubt = false;
+    n.crash_in = n.refuse = 0;
+    n.slow_disk = 0;
     n.running.clear();
-    after(token, [this, &n, b = n.boot] {
-        if (n.boot == b)
-            notice_death(n.id);
-    });
-}
-
-// Its corosync's peers notice: a new ring without it, and the DLM stops for recovery.
-void world::notice_death(node_id id) {
-    auto c = component_of_.find(id);
-    if (c == component_of_.end())
-        return;
-    std::set<node_id> rest = rings_[c->second].ring;
-    rest.erase(id);
-    if (noticed)
-        noticed(id);
-    locks.freeze(id);
-    component_of_.erase(c);
-    if (!rest.empty())
-        reform(rest, {{id, input::left_reason::node}});
-}
-
-void world::fence(unsigned i) {
-    locks.fenced(node_id{i});
-    pump_locks();
-}
-
-void world::split(std::vector<std::vector<unsigned>> parts) {
-    for (const auto& part : parts) {
-        std::set<node_id> ring;
-        for (unsigned i : part)
-            ring.insert(node_id{i});
-        reform(ring, {});
+    n.grace_starts.clear();
+    unfenced.insert(n.id);
+    if (auto c = component_of_.find(n.id); c != component_of_.end()) {
+        stall(n.id);
+        after(token, [this, at = c->second] { recover(at); });
     }
 }
 
+void world::fence(unsigned i) {
+    const bool lose = lose_value && draw(lose_value) == 0;
+    lost_values += lose;
+    locks.fenced(node_id{i}, lose);
+    unfenced.erase(node_id{i});
+    pump_locks();
+}
+
+void world::hang(unsigned i, duration d) {
+    node& n = (*this)[i];
+    n.stopped_until = std::max(n.stopped_until, now + d);
+}
+
+void world::jump(unsigned i, duration d) {
+    node& n = (*this)[i];
+    n.skew += d;
+    n.kern.permit -= d;
+    n.echoed -= d;
+    if (n.daemon && n.timer != 0) {
+        n.timer_event = 0;
+        arm(n, n.timer);
+    }
+}
+
+void world::trip(unsigned i) {
+    node& n = (*this)[i];
+    n.kern.gate = gate_state::closed;
+    ++n.kern.trips;
+    from_kernel(n, input::kernel_tripped{n.kern.trips});
+}
+
+void world::reload_module(unsigned i) {
+    node& n = (*this)[i];
+    n.kern = {};
+}
+
+void world::lose_netlink(unsigned i, duration d) {
+    node& n = (*this)[i];
+    n.kern.attached = false;
+    n.kern.gate = gate_state::closed;
+    n.kern.reclaim.clear();
+    ++n.socket; // what the old one still had is lost with it
+    from_kernel(n, input::kernel_lost{"the socket is closed"});
+    after(d, [&n, l = n.life] {
+        if (l != n.life || !n.daemon)
+            return;
+        ++n.socket;
+        n.kern.attached = true;
+        n.kern.gate = gate_state::closed;
+        n.kern.reclaim.clear();
+        n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
+    });
+}
+
+void world::kill_keeper(unsigned i, duration d) {
+    node& n = (*this)[i];
+    if (!n.powered || n.keeper == 0)
+        return;
+    n.keeper = 0;
+    n.locks_in_doubt = n.daemon != nullptr;
+    locks.keeper_died(n.id);
+    pump_locks();
+    after(next(n, lock_events), [&n, l = n.life] {
+        if (l != n.life)
+            return;
+        n.locks_in_doubt = false;
+        n.take(input::locks_lost{});
+    });
+    after(d, [this, &n, b = n.boot] {
+        if (b != n.boot || n.keeper != 0)
+            return;
+        n.keeper = ++n.keepers;
+        after(next(n, lock_events), [&n, l = n.life] {
+            if (l == n.life)
+                n.take(input::locks_known{lock_mode::nl, false, {}, false});
+        });
+    });
+}
+
+void world::freeze_locks(duration d) {
+    locks.freeze();
+    after(d, [this] {
+        locks.fenced(node_id{}); // nobody: only the freeze ends
+        pump_locks();
+    });
+}
+
 void world::pump_locks() {
+    ++lock_changes;
     for (const lock_event& e : locks.take_events()) {
         node& n = *nodes.at(e.owner);
-        after(next(n, lock_events), [&n, l = n.life, e] {
-            if (l != n.life)
+        after(next(n, lock_events), [&n, l = n.life, k = n.keeper, e] {
+            if (l != n.life || k != n.keeper)
                 return;
+            if (e.key == grace_lock && e.kind != lock_event::what::blocking)
+                n.locks_in_doubt = false;
             switch (e.kind) {
             case lock_event::what::granted:
                 n.take(input::lock_granted{e.key.resource, e.key.node, e.mode, e.value_valid,
@@ -551,17 +597,18 @@ void world::pump_locks() {
     }
 }
 
-// One timer for each daemon, as in production: arming it anew replaces the older time.
+// One timer for each daemon, as in production: arming it anew replaces the older time. Times are
+// of the node's clock.
 void world::arm(node& n, instant t) {
     n.timer = t;
     if (t == 0 || (n.timer_event != 0 && n.timer_event <= t))
         return;
     n.timer_event = t;
-    after(t - now, [this, &n, l = n.life, t] {
+    after(std::max(t - n.clock(), n.stopped_until - now), [this, &n, l = n.life, t] {
         if (l != n.life || !n.daemon || n.timer_event != t)
             return;
         n.timer_event = 0;
-        if (n.timer > now)
+        if (n.timer > n.clock() || (n.timer != 0 && n.stopped_until > now))
             arm(n, n.timer); // it was moved back meanwhile
         else if (n.timer != 0)
             n.daemon->tick();
@@ -569,8 +616,11 @@ void world::arm(node& n, instant t) {
 }
 
 ticket world::serve(unsigned id, const std::string& server) {
-    ticket t = (*this)[id].new_ticket();
-    (*this)[id].take(input::serve{server, t});
+    node& n = (*this)[id];
+    if (!n.kept.contains(server))
+        n.take(input::instance_known{server, false, false, !v0, {}});
+    ticket t = n.new_ticket();
+    n.take(input::serve{server, t});
     return t;
 }
 
@@ -590,20 +640,25 @@ ticket world::create(unsigned id, const std::string& server, const std::string& 
 
 // From the outside: what the kernels really allow at this moment.
 void world::check() {
-    bool open = false;
-    std::map<std::string, int> reclaim;
+    const node *open = nullptr, *reclaim = nullptr;
     for (auto& [id, n] : nodes) {
         if (!n->powered)
             continue;
-        open |= n->kern.open(now);
-        for (const std::string& s : n->kern.reclaim)
-            ++reclaim[s];
+        if (n->kern.open(now))
+            open = n.get();
+        if (n->kern.reclaim.empty())
+            continue;
+        for (auto& [other, m] : nodes)
+            if (other < id && m->powered)
+                for (const std::string& s : n->kern.reclaim)
+                    if (m->kern.reclaim.contains(s))
+                        violations.push_back("S9: " + s + " is open for reclaim on two nodes");
+        reclaim = n.get();
     }
-    if (open && !reclaim.empty())
+    if (open && reclaim)
         violations.push_back("S1: a gate is open while a server may accept a reclaim");
-    for (auto& [server, hosts] : reclaim)
-        if (hosts > 1)
-            violations.push_back("S9: " + server + " is open for reclaim on two nodes");
+    if (watch)
+        watch->stepped();
 }
 
 } // namespace grace::sim

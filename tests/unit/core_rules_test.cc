@@ -327,8 +327,10 @@ TEST_CASE("a snapshot that is damaged, or not asked for, is no state") {
     REQUIRE(parts.parts == 2);
     const envelope more{s.view, incarnation{1}, msg::records{1, {{false, "vs1", "bob", ""}}}};
     f.step(seconds(1), input::deliver{node_id{1}, wire::encode(more)});
-    from(1, msg::snapshot{node_id{2}, 2, 0, 2, wire::next_part(parts)});
-    from(1, msg::snapshot{node_id{2}, 2, 1, 2, wire::next_part(parts)});
+    for (const auto& part : {msg::snapshot{node_id{2}, 2, 0, 2, wire::next_part(parts)},
+                             msg::snapshot{node_id{2}, 2, 1, 2, wire::next_part(parts)}})
+        f.step(seconds(1),
+               input::deliver{node_id{1}, wire::encode({s.view, incarnation{1}, part})});
     CHECK(f.synced());
     CHECK(f.replicated().servers.at("vs1").records.contains("bob"));
 }

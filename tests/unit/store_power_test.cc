@@ -111,7 +111,7 @@ store_batch batch(std::uint64_t n) {
     m.current = epoch{1000};
     m.applied = position{n};
     m.starts = start_count{n};
-    m.servers[server] = {false, false, start_count{n}, {}, {}, node_id{1}};
+    m.servers[server] = {false, false, start_count{n}, {}, start_count{n}, node_id{1}};
     b.push_back(store_op::put_meta{m});
     return b;
 }

@@ -293,6 +293,10 @@ private:
     bool in_group_ = false;
     std::vector<node_id> members_;
     input::ring ring_{};
+    // What it had, and has not written, since a node left and while quorum has not said which side
+    // this one is on: a minority's suffix is nobody's state, and not on its disk either.
+    std::optional<state> decided_;
+    store_batch undecided_;
     bool loss_unjudged_ = false; // a node left; quorum has not spoken of the ring that follows
     bool ring_pending_ = true;   // a node left; the ring that follows has not been named yet
     input::quorum quorum_{};

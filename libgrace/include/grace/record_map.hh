@@ -13,6 +13,7 @@
 
 #include "grace/types.hh"
 
+#include <initializer_list>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -48,6 +49,12 @@ public:
         mutable bool unpacked_ = false;
     };
     using iterator = const_iterator;
+
+    record_map() = default;
+    record_map(std::initializer_list<value_type> all) {
+        for (const auto& [client, rec] : all)
+            put(client, rec);
+    }
 
     [[nodiscard]] bool empty() const { return size_ == 0; }
     [[nodiscard]] std::size_t size() const { return size_; }

@@ -2,6 +2,7 @@
 """gracectl import and export: from nfsdcld to graced and back."""
 
 import sqlite3
+import time
 
 from processes import wait
 
@@ -108,6 +109,29 @@ def test_durable_everywhere(make):
     assert nfsd.may_reclaim == 3000, nfsd.may_reclaim
     third = cluster[3].gracectl("import", "--server", "vs1", "--nfsdcld", database, check=False, timeout=60)
     assert third["ok"] and third["known"] == 3000, third  # nothing to send: nothing to refuse
+
+
+def test_in_the_documented_order(make):
+    """import, START by hand, nfsd stops, import again in that grace, start: nobody gets a lock in between, nothing is
+    purged at a deadline that nobody could keep."""
+    cluster = make(2, config={"grace": {"period": 10}})
+    cluster.start()
+    node = cluster[1]
+    database = nfsdcld_database(node.dir / "main.sqlite", {"alice": None, "bob": None})
+    imports(node, "--nfsdcld", database)
+    assert cluster[2].try_lock()
+    node.gracectl("start", "vs1")
+    cluster.wait_closed()
+    time.sleep(13)  # longer than the period
+    assert set(node.clients("vs1")) == {"alice", "bob"}, "purged before its nfsd could start"
+    nfsdcld_database(database, {"alice": None, "carol": None})
+    again = imports(node, "--nfsdcld", database, "--replace", timeout=30)
+    assert counts(again) == {"added": 1, "known": 1, "changed": 0, "removed": 1, "refused": 0}, again
+    assert not cluster[2].try_lock() and not node.try_lock(), "a new lock before the clients could reclaim"
+    nfsd = node.serve("vs1")
+    assert nfsd.may_reclaim == 2, nfsd.may_reclaim
+    assert nfsd.reclaim("bob") == "refused" and nfsd.reclaim("alice") == "ok" and nfsd.reclaim("carol") == "ok"
+    cluster.wait_open()
 
 
 def test_hosted_elsewhere(make):

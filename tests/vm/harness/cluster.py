@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import image
-from .errors import Failed, GuestGone, TimedOut
+from .errors import Failed, GuestGone, TimedOut, stretch
 from .fence import Fence
 from .waiting import wait
 
@@ -163,7 +163,7 @@ class Cluster:
   version: 2
   cluster_name: {image.CLUSTER_NAME}
   transport: {needs.transport}
-  token: {needs.token_ms}
+  token: {round(stretch(needs.token_ms))}
   crypto_cipher: none
   crypto_hash: none
 }}

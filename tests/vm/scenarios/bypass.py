@@ -50,6 +50,7 @@ def run(cluster):
     assert local.try_lock(), "held back in spite of the bypass"
     local.unlock()
     assert not rival.try_lock(), "the bypass gave away a lock that is held"
+    assert "IS BYPASSED" in node2.run("gracectl status", check=False).err
     said = cluster.logged(node2, "kernel", "gate BYPASS ON by gracectl")
     assert said, "nothing in the kernel's log"
     cluster.step(f"without a daemon: refused until node1 knew; then local locks pass on node2. dmesg: {said[0][1].split('lockd_shim: ')[1][:70]}")

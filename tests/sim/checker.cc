@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "sim/next/checker.hh"
+#include "sim/checker.hh"
 
 #include "grace/wire.hh"
 
@@ -18,11 +18,38 @@ const char* str(unsigned kind) {
 std::string name(node_id n) {
     return "node " + std::to_string(n.value);
 }
+std::string in_words(const state& s) {
+    auto word = [](const char* what, std::uint64_t n) { return what + std::to_string(n); };
+    std::string out = word(" view ", s.view.founding.value) + word(".", s.view.number) +
+                      word(" C ", s.current.value) + word(" R ", s.recovery.value) +
+                      word(" at ", s.applied.value) + word(" epoch at ", s.epoch_at.value) +
+                      word(" wants ", s.wants_durable.value) + word(" starts ", s.starts.value) +
+                      word(" lifting ", s.lifting) + word(" purge at ", s.purge_at.value) +
+                      word(" purged ", s.purged.value) + word(" done by ", s.last_done.value);
+    for (auto& [id, m] : s.nodes)
+        out += "; " + name(id) + (m.member ? " member" : "") + (m.synced ? " synced" : "") +
+               (m.attached ? " attached" : "") + (m.down ? " down" : "") +
+               word(" life ", m.life.value) + word(" hello ", m.hello) +
+               word(" deaths ", m.deaths) + word(" enforcing ", m.enforcing.value);
+    for (auto& [server, v] : s.servers) {
+        out += "; " + server + word(" host ", v.host.value) + word(" need ", v.need) +
+               word(" needed ", v.needed) + word(" start ", v.start.value);
+        for (auto& [client, r] : v.records)
+            out += " " + client + word(":", r.at.value);
+    }
+    return out;
+}
 } // namespace
 
 bool checker::recorded(const node& n, const std::string& s, const std::string& c) const {
     auto r = n.disk.records.find(s);
     return r != n.disk.records.end() && r->second.contains(c);
+}
+
+start_count checker::last_start(const node& n, const std::string& server) {
+    const auto& servers = n.machine().replicated().servers;
+    auto v = servers.find(server);
+    return v == servers.end() ? start_count{} : v->second.start;
 }
 
 // --- after every step ---
@@ -37,7 +64,7 @@ void checker::stepped() {
         owed = true;
         if (v.by_hand) // other nodes count from when they have closed for it
             for (auto& [id, n] : w_.nodes)
-                if (n->powered && !n->open())
+                if (n->powered && !n->open() && n->daemon && last_start(*n, s) > v.start_before)
                     v.notice(id);
     }
     const bool lock_news = seen_lock_changes_ != w_.lock_changes;
@@ -93,9 +120,17 @@ void checker::agree(node& n) {
     const auto all = wire::encode_state(copy);
     const std::size_t digest = std::hash<std::string_view>{}(
         {reinterpret_cast<const char*>(all.data()), all.size()});
-    auto [it, fresh] = agreed_.insert({{s.view, s.applied, members}, digest});
-    if (!fresh && it->second != digest)
-        fail("S6: " + name(n.id) + " has another state at the same position");
+    const std::tuple here{s.view, s.applied, members};
+    auto [it, fresh] = agreed_.insert({here, digest});
+    if (tell && fresh)
+        in_words_[here] = name(n.id) + ":" + in_words(copy);
+    if (fresh || it->second == digest)
+        return;
+    if (tell) {
+        tell(in_words_[here]);
+        tell(name(n.id) + ":" + in_words(copy));
+    }
+    fail("S6: " + name(n.id) + " has another state at the same position");
 }
 
 // --- the stream ---
@@ -145,6 +180,12 @@ void checker::group_changed(std::uint64_t) {
     std::erase_if(hello_, [&](const auto& e) { return !with_state_.contains(e.first); });
 }
 
+// It cannot know which side went on, and gives up its state (docs/design.md, founding).
+void checker::merged(node& n) {
+    with_state_.erase(n.id);
+    hello_.erase(n.id);
+}
+
 // The first database that is told to purge tells the twin that a purge has begun.
 void checker::committing(node& n, const store_batch& batch) {
     for (const store_operation& op : batch) {
@@ -164,11 +205,15 @@ void checker::committing(node& n, const store_batch& batch) {
                          passed(v.opened_before, w_.defaults.grace_period) ||
                          passed(v.lost_at, w_.defaults.orphan_timeout);
         for (auto& [client, k] : v.clients) {
-            if (k.rec == on_record::yes && !v.need && !k.had)
+            if (k.rec == on_record::yes && !v.need && !k.had && !k.reclaimed)
                 fail("S5: " + p->server + " is purged, and has not lost a lock");
             else if (k.owed() && !may && !k.had)
                 fail("S5: " + client + " of " + p->server + " is purged before its time");
         }
+        for (auto& [who, files] : unfinished_)
+            if (who.first == p->server && !files.empty() && !may)
+                fail("S5: the grace of " + p->server + " ends before its time, " + who.second +
+                     " was in the midst of its reclaim");
         truth.purged(p->server);
         note(p->server + " is purged, R " + std::to_string(p->limit.value));
     }
@@ -176,6 +221,7 @@ void checker::committing(node& n, const store_batch& batch) {
 
 void checker::lost(const std::string& server) {
     truth.lost(server, w_.now);
+    std::erase_if(unfinished_, [&](auto& e) { return e.first.first == server; });
     note(server + " has lost its locks");
 }
 
@@ -187,6 +233,7 @@ void checker::gate_opened(node& n) {
     if (c < opened_ || c < reclaimed_)
         fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
     opened_ = std::max(opened_, c);
+    std::erase_if(behind_, [&](auto& e) { return e.first == n.id; }); // they lock anew
     // Who had the state before LIFT has purged by now; who joined later brings what it has.
     for (node_id id : w_.group_of(w_.component(n.id)))
         for (auto& [server, v] : truth.servers)
@@ -209,6 +256,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (c <= opened_ || c < reclaimed_)
         fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
     reclaimed_ = std::max(reclaimed_, c);
+    behind_.erase({n.id, server});
     twin::server& v = truth.servers[server];
     if (v.opened == 0)
         v.opened = w_.now;
@@ -227,7 +275,7 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
         return; // what it thinks of the others does not count: it will be fenced
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
-        for (auto& [server, start] : d.running) // it runs on behind the cut
+        for (auto& server : d.running) // it runs on behind the cut
             if (behind_.insert({id, server}).second)
                 lost(server);
         for (auto& [server, v] : truth.servers)
@@ -248,8 +296,8 @@ void checker::daemon_died(node& n) {
 
 void checker::died(node& n) {
     with_state_.erase(n.id);
-    for (auto& [server, start] : n.running)
-        if (!behind_.contains({n.id, server}) || (w_.in_ring(n.id) && n.side == 0))
+    for (auto& server : n.running)
+        if (!behind_.contains({n.id, server}))
             lost(server);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
@@ -270,6 +318,10 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
     lost(server);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
+    v.start_before = {};
+    for (auto& [id, m] : w_.nodes)
+        if (m->daemon)
+            v.start_before = std::max(v.start_before, last_start(*m, server));
     locks.drop_server(n.id, server);
     confirmed_.erase({n.id, server});
     std::erase_if(waiting_, [&](auto& e) {
@@ -297,25 +349,23 @@ void checker::may_reclaim(node& n, const std::string& server, const std::string&
         fail("S2: " + client + " of " + server + " reclaims and is not on record");
 }
 
-void checker::take_back(node& n, const std::string& server, const std::string& client) {
-    auto& mine = believed_[{server, client}];
-    for (auto it = mine.begin(); it != mine.end();) {
-        bool taken = false;
-        for (const ledger::holder& h : locks.of(*it)) {
-            if (h.is(server, client) || h.forgotten.contains(n.id))
-                continue;
-            taken = true;
-            if (!h.in_between)
-                fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(*it) +
-                     ", which was given to another on " + name(h.node));
-        }
-        if (taken) {
-            it = mine.erase(it);
-            continue;
-        }
-        locks.take(*it, {n.id, server, client, {}, false});
-        ++it;
-    }
+// An nfsd that goes by hand drops its locks before any other node can know: who gets one there and
+// then keeps it, and who had it has lost it for good.
+void checker::taken_between(const node& n, unsigned file) {
+    for (auto& [s, v] : truth.servers)
+        if (v.need && v.by_hand && !v.dropped[v.losses].contains(n.id))
+            for (auto& [key, files] : believed_)
+                if (key.first == s)
+                    files.erase(file);
+}
+
+void checker::take_back(node& n, const std::string& server, const std::string& client,
+                        unsigned file) {
+    for (const ledger::holder& h : locks.of(file))
+        if (!h.is(server, client) && !h.forgotten.contains(n.id))
+            fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
+                 ", which was given to another on " + name(h.node));
+    locks.take(file, {n.id, server, client, {}});
 }
 
 void checker::ask(node& n, upcall u) {
@@ -348,13 +398,28 @@ void checker::client_calls(node& n, const std::string& server, const std::string
     auto& mine = believed_[{server, client}];
     const auto& list = n.nfsd_lists[server];
     const bool known = confirmed_[{n.id, server}].contains(client);
+    if (auto u = unfinished_.find({server, client}); u != unfinished_.end()) {
+        if (n.open()) { // it was too late for these
+            for (unsigned file : u->second)
+                mine.erase(file);
+            u->second.clear();
+        } else if (n.kern.reclaim.contains(server) && !u->second.empty()) {
+            may_reclaim(n, server, client);
+            take_back(n, server, client, *u->second.begin());
+            u->second.erase(u->second.begin());
+        }
+        if (u->second.empty())
+            unfinished_.erase(u);
+        return;
+    }
     if (!known && n.kern.reclaim.contains(server)) {
-        if (v0)
+        if (w_.v0)
             return ask(n, {upcall::check, server, client, 0});
         if (std::ranges::find(list, client) == list.end())
             return;
         may_reclaim(n, server, client);
-        take_back(n, server, client);
+        for (unsigned file : mine)
+            take_back(n, server, client, file);
         return ask(n, {upcall::reclaim, server, client, 0}); // RECLAIM_COMPLETE
     }
     if (!n.open())
@@ -377,12 +442,10 @@ void checker::client_calls(node& n, const std::string& server, const std::string
         mine.erase(file);
         locks.drop(file, {}, server, client);
     } else if (locks.free_for(n.id, file, server, client)) {
-        bool in_between = false;
-        for (auto& [s, v] : truth.servers)
-            in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
+        taken_between(n, file);
         mine.insert(file);
         note(client + " of " + server + " takes file " + std::to_string(file) + " on " + name(n.id));
-        locks.take(file, {n.id, server, client, {}, in_between});
+        locks.take(file, {n.id, server, client, {}});
     }
 }
 
@@ -395,12 +458,10 @@ void checker::program_calls(node& n, unsigned file) {
             believed_[{h.server, h.client}].contains(file))
             fail("S8: a program on " + name(n.id) + " is given file " + std::to_string(file) +
                  ", which " + h.client + " of " + h.server + " may still reclaim");
-    bool in_between = false;
-    for (auto& [s, v] : truth.servers)
-        in_between |= v.need && v.by_hand && !v.dropped[v.losses].contains(n.id);
     if (w_.draw(2) == 0) {
+        taken_between(n, file);
         note("a program on " + name(n.id) + " takes file " + std::to_string(file));
-        locks.take(file, {n.id, {}, {}, {}, in_between});
+        locks.take(file, {n.id, {}, {}, {}});
     } else {
         locks.drop(file, n.id, {}, {});
     }
@@ -418,7 +479,7 @@ void checker::storm(node& n, const std::string& server, unsigned calls) {
                 locks.drop(f, {}, server, client);
             believed_[{server, client}].clear();
             ask(n, {upcall::remove, server, client, 0});
-        } else if (v0 && w_.draw(4) == 0)
+        } else if (w_.v0 && w_.draw(4) == 0)
             ask(n, {upcall::check, server, client, 0});
         if (!n.daemon)
             return;
@@ -439,15 +500,19 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     if (u.kind == upcall::remove)
         return truth.removed(u.server, u.client);
     if (u.kind == upcall::check) {
-        // The last Check of all may end the grace before its answer is there (docs: upcalls v0).
         if (n.kern.reclaim.contains(u.server)) {
             may_reclaim(n, u.server, u.client);
-            take_back(n, u.server, u.client);
+            unfinished_[{u.server, u.client}] = believed_[{u.server, u.client}];
         } else
             believed_[{u.server, u.client}].clear();
     }
-    truth.acknowledged(u.server, u.client, u.kind != upcall::create && v.need);
-    confirmed_[{n.id, u.server}].insert(u.client);
+    truth.acknowledged(u.server, u.client, u.kind != upcall::create);
+    auto& known = confirmed_[{n.id, u.server}];
+    known.insert(u.client);
+    if (u.kind == upcall::reclaim &&
+        std::ranges::includes(known, std::set(n.nfsd_lists[u.server].begin(),
+                                              n.nfsd_lists[u.server].end())))
+        n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)
@@ -483,7 +548,11 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    if (v0 || (waited && !n.kern.reclaim.contains(server)))
+    if (waited && !n.kern.reclaim.contains(server))
+        v.lifted = true;
+    if (list.empty() && !w_.v0)
+        n.take(input::grace_done{server, n.new_ticket()});
+    if (w_.v0 || (waited && !n.kern.reclaim.contains(server)))
         return;
     for (auto& [client, k] : v.clients)
         if (k.owed() && std::ranges::find(list, client) == list.end())

@@ -5,7 +5,7 @@
 // When a node falls silent, the token is lost with it: nothing is ordered in that ring for the
 // token's timeout, and permits run out. What was sent meanwhile comes out when the new ring is
 // formed, in the old one: all that one's own side sent, of the others any beginning.
-#include "sim/next/world.hh"
+#include "sim/world.hh"
 
 #include <algorithm>
 #include <utility>
@@ -94,12 +94,22 @@ void world::order(node_id from, bytes m) {
     hand_out(from, shared, to);
 }
 
-void world::announce_ring(std::uint64_t c) {
+std::set<node_id> world::controlds(node_id n) const {
+    std::set<node_id> out = ring_of(n);
+    std::erase_if(out, [&](node_id m) { return !nodes.at(m)->controld; });
+    return out;
+}
+
+void world::announce_ring(std::uint64_t c, const departures& left) {
     const ring_state& r = rings_[c];
     const std::size_t all = nodes.size();
     for (auto& [id, life] : r.group) {
         node& n = *nodes.at(id);
-        input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all)};
+        if (component(id) != c)
+            continue;
+        input::quorum q{r.ring.size() * 2 > all, r.seq, {}, static_cast<std::uint32_t>(all), {}};
+        if (auto l = left.find(id); l != left.end())
+            q.left = l->second;
         for (node_id m : r.ring)
             q.votes[m] = 1;
         if (slow_ring && draw(4) == 0 && ++late_rings)
@@ -116,10 +126,9 @@ void world::announce_ring(std::uint64_t c) {
 }
 
 void world::tell_confchg(std::uint64_t c, const input::confchg& change) {
-    for (auto& [id, life] : rings_[c].group) {
-        node& n = *nodes.at(id);
-        deliver(n, [&n, change] { n.take(change); });
-    }
+    for (auto& [id, life] : rings_[c].group)
+        if (node& n = *nodes.at(id); component(id) == c) // others have gone on without it
+            deliver(n, [&n, change] { n.take(change); });
     if (watch)
         watch->group_changed(c);
 }
@@ -146,7 +155,7 @@ void world::join_group(node& n, std::uint64_t life) {
         change.members.push_back(id);
     change.joined = {n.id};
     tell_confchg(at->second, change);
-    announce_ring(at->second);
+    announce_ring(at->second, {});
 }
 
 void world::leave_group(node& n, std::uint64_t life) {
@@ -169,6 +178,25 @@ void world::leave_group(node& n, std::uint64_t life) {
     tell_confchg(at->second, change);
 }
 
+void world::go_out(node& n, std::uint64_t life) {
+    if (n.life != life || !n.daemon || n.out_of_group)
+        return;
+    auto at = component_of_.find(n.id);
+    if (at != component_of_.end() && rings_[at->second].stalled) {
+        after(milliseconds(20), [this, &n, life] { go_out(n, life); });
+        return;
+    }
+    n.out_of_group = true;
+    if (at == component_of_.end())
+        return;
+    leave_group(n, life);
+    input::confchg own;
+    for (auto& [id, l] : rings_[at->second].group)
+        own.members.push_back(id);
+    own.left = {{n.id, input::left_reason::process}};
+    deliver(n, [&n, own] { n.take(own); });
+}
+
 // A new ring of these nodes.
 void world::reform(const std::set<node_id>& ring) {
     const std::uint64_t c = ++components_;
@@ -178,7 +206,7 @@ void world::reform(const std::set<node_id>& ring) {
     std::map<std::uint64_t, std::set<node_id>> sides; // who comes along, by old ring
     for (node_id id : ring) {
         node& n = *nodes.at(id);
-        if (n.daemon)
+        if (n.daemon && !n.out_of_group)
             r.group[id] = n.life;
         if (auto old = component_of_.find(id); old != component_of_.end())
             sides[old->second].insert(id);
@@ -202,6 +230,7 @@ void world::reform(const std::set<node_id>& ring) {
             if (auto l = limit.find(from); l != limit.end() && (l->second == 0 || l->second-- == 0))
                 continue;
             ++orders;
+            ++in_flight;
             if (watch)
                 watch->ordered(from, *m, old);
             hand_out(from, m, to);
@@ -238,22 +267,29 @@ void world::reform(const std::set<node_id>& ring) {
             deliver(n, [&n, joined] { n.take(joined); });
         n.told_at = n.last[from_group];
     }
-    std::map<node_id, std::set<node_id>> departed;
+    departures departed;
+    std::set<node_id> merging;
     for (node_id id : ring) {
         for (node_id m : ring_of(id))
             if (!ring.contains(m) || component(m) != component(id))
                 departed[id].insert(m);
+        for (node_id m : ring)
+            if (component(id) != 0 && component(m) != component(id) && !departed[id].empty())
+                merging.insert(id);
     }
     for (node_id id : ring)
         component_of_[id] = c;
-    if (watch)
+    if (watch) {
         watch->group_changed(c);
+        for (node_id id : merging)
+            watch->merged(*nodes.at(id));
+    }
     // dlm_controld stops the kernel's lockspace before it drops anything, each in its own time.
     for (node_id id : ring)
         stop_lockspace(*nodes.at(id), departed[id]);
     if (away(c))
         stall(*ring.begin());
-    announce_ring(c);
+    announce_ring(c, departed);
 }
 
 void world::stop_lockspace(node& n, const std::set<node_id>& departed) {
@@ -261,6 +297,8 @@ void world::stop_lockspace(node& n, const std::set<node_id>& departed) {
         if (b != n.boot)
             return;
         n.trip_pending = false;
+        if (!n.controld)
+            return; // its lockspaces have stopped before, and it hears of nothing any more
         n.kern.gate = gate_state::closed;
         ++n.kern.trips;
         from_kernel(n, input::kernel_tripped{n.kern.trips});
@@ -344,7 +382,12 @@ void world::gather(unsigned side) {
     for (auto& [id, n] : nodes)
         if (n->powered && n->corosync && !n->paused && n->side == side)
             ring.insert(id);
-    // Who died with all the others, too, must be fenced first (dlm: enable_startup_fencing).
+    // Who died with all the others, too, must be fenced first, and who was not there when those
+    // that are here came up (dlm: enable_startup_fencing).
+    if (side == 0 && ring.size() * 2 > nodes.size())
+        for (auto& [id, n] : nodes)
+            if (n->powered && !ring.contains(id))
+                unfenced.insert(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
@@ -425,6 +468,17 @@ void world::leave(unsigned i) {
     locks.freeze(n.id);
     gather(n.side);
     component_of_.erase(n.id);
+}
+
+void world::lose_controld(unsigned i) {
+    node& n = (*this)[i];
+    n.controld = false;
+    trip(i); // its kernel stops the lockspaces that nobody looks after any more
+    unfenced.insert(n.id);
+    locks.freeze(n.id);
+    for (node_id m : ring_of(n.id))
+        if (m != n.id && component(m) == component(n.id))
+            stop_lockspace(*nodes.at(m), {n.id});
 }
 
 void world::pause(unsigned i, duration d) {

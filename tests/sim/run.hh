@@ -3,7 +3,7 @@
 // then faults stop, everything is fenced, booted and started, and every grace must lift (L1).
 #pragma once
 
-#include "sim/next/checker.hh"
+#include "sim/checker.hh"
 
 #include <array>
 
@@ -20,6 +20,8 @@ namespace grace::sim {
     X(merge, "ring merge before fencing")                                                          \
     X(one_way, "one-way link: membership flaps")                                                   \
     X(procdown, "corosync ends in order: procdown, not nodedown")                                  \
+    X(controld, "dlm_controld dies, corosync and graced do not")                                   \
+    X(in_flight, "messages in flight across a confchg")                                            \
     X(pause, "node pauses, and delivers late and twice on the old ring")                           \
     X(hang, "daemon hangs")                                                                        \
     X(late_ring, "ring id or quorum delayed")                                                      \
@@ -63,6 +65,7 @@ public:
     std::string setting() const;
     const fault_counts& injected() const { return injected_; }
     std::uint64_t steps() const { return w_.steps; }
+    void tell(transitions& t) { w_.told = &t; }
 
 private:
     void say(const std::string&);
@@ -86,7 +89,7 @@ private:
     void serves(node&);
     void stops(node&);
     void stop_server(node&);
-    void server_is_down(node&, const std::string&);
+    void ask_to_stop(node&, const std::string& server);
     void traffic();
     bool quiet() const;
     void calm();
@@ -109,7 +112,9 @@ private:
     std::map<node_id, instant> disk_trouble_; // the daemon cannot start until then
     std::map<std::string, unsigned> moving_;  // to which node
     std::map<std::pair<node_id, std::string>, std::pair<ticket, std::uint64_t>> serving_;
-    std::map<std::tuple<node_id, std::uint64_t, std::string>, ticket> stopping_;
+    // by node, its boot, server: the request, and the life of the daemon that was asked
+    std::map<std::tuple<node_id, std::uint64_t, std::string>, std::pair<ticket, std::uint64_t>>
+        stopping_;
 };
 
 } // namespace grace::sim

@@ -3,9 +3,9 @@
 // lock tables and clients of the world see. S1 and S9 of the gates alone: world::check().
 #pragma once
 
-#include "sim/next/ledger.hh"
-#include "sim/next/twin.hh"
-#include "sim/next/world.hh"
+#include "sim/ledger.hh"
+#include "sim/twin.hh"
+#include "sim/world.hh"
 
 namespace grace::sim {
 
@@ -33,6 +33,7 @@ public:
     void sent(node&, const bytes&) override;
     void ordered(node_id, const bytes&, std::uint64_t) override;
     void group_changed(std::uint64_t) override;
+    void merged(node&) override;
     void committing(node&, const store_batch&) override;
     void locks_dropped(node&, const std::set<node_id>&) override;
     void daemon_died(node&) override;
@@ -44,7 +45,6 @@ public:
     void nfsd_listed(node&, const std::string&) override;
 
     instant jumped = 0; // when a clock went forward last: deadlines by the world's clock are void
-    bool v0 = false;    // nfsd asks for each client, and keeps no list
 
 private:
     struct upcall {
@@ -61,9 +61,11 @@ private:
         if (bad.empty())
             bad = what;
     }
+    static start_count last_start(const node&, const std::string& server);
     bool recorded(const node&, const std::string& server, const std::string& client) const;
     void may_reclaim(node&, const std::string& server, const std::string& client);
-    void take_back(node&, const std::string& server, const std::string& client);
+    void taken_between(const node&, unsigned file);
+    void take_back(node&, const std::string& server, const std::string& client, unsigned file);
     void ask(node&, upcall);
     void agree(node&);
     void look_at_open(node&);
@@ -73,6 +75,8 @@ private:
     std::map<std::tuple<node_id, std::uint64_t, std::uint64_t>, upcall> waiting_;
     std::map<std::pair<node_id, std::string>, instant> asked_at_; // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
+    // v0: the first reclaim is asked about, the others follow; which have not yet
+    std::map<std::pair<std::string, std::string>, std::set<unsigned>> unfinished_;
     std::map<std::string, epoch> purged_;
     std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;
@@ -83,6 +87,7 @@ private:
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is
     std::map<std::tuple<view_id, position, std::size_t>, std::size_t> agreed_;
+    std::map<std::tuple<view_id, position, std::size_t>, std::string> in_words_; // for the story
     std::map<node_id, std::tuple<std::uint64_t, view_id, position>> looked_at_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "sim/next/run.hh"
+#include "sim/run.hh"
 
 #include <algorithm>
 #include <iostream>
@@ -43,7 +43,7 @@ run::run(std::uint64_t seed, bool trace, unsigned size)
     servers_ = 1 + static_cast<unsigned>(w_.draw(3));
     clients_ = 1 + static_cast<unsigned>(w_.draw(4));
     faults_ = 3 + static_cast<unsigned>(w_.draw(10));
-    checker_.v0 = w_.draw(4) == 0;
+    w_.v0 = w_.draw(4) == 0;
     for (auto& [id, n] : w_.nodes) {
         n->keep_news = false;
         n->skew = seconds(static_cast<std::int64_t>(w_.draw(100000)));
@@ -65,7 +65,7 @@ run::run(std::uint64_t seed, bool trace, unsigned size)
 
 std::string run::setting() const {
     std::string s = str(size_) + " nodes, " + str(servers_) + " servers, " + str(clients_) +
-                    " clients" + (checker_.v0 ? " (upcalls v0)" : "") + ", jitter " +
+                    " clients" + (w_.v0 ? " (upcalls v0)" : "") + ", jitter " +
                     str(static_cast<std::uint64_t>(w_.jitter / 1'000'000)) + " ms, " +
                     str(faults_) + " faults of:";
     for (std::size_t i = 0; i < kinds_.size(); ++i)
@@ -97,6 +97,7 @@ std::string run::go() {
         return e.what();
     }
     injected_[static_cast<std::size_t>(fault::lost_writes)] += w_.lost_batches;
+    injected_[static_cast<std::size_t>(fault::in_flight)] += w_.in_flight;
     injected_[static_cast<std::size_t>(fault::late_ring)] += w_.late_rings;
     injected_[static_cast<std::size_t>(fault::late_permit)] += w_.late_permits;
     injected_[static_cast<std::size_t>(fault::lose_value)] += w_.lost_values;
@@ -108,8 +109,29 @@ void run::say(const std::string& what) {
         std::cerr << w_.now / 1'000'000 << " ms ---- " << what << '\n';
 }
 
+// What tests/model/grace.pml has steps for; a run is replayed from one of the others to the next.
+static bool in_the_model(fault f) {
+    switch (f) {
+    case fault::node_crash:
+    case fault::daemon_crash:
+    case fault::persist_crash:
+    case fault::lost_writes:
+    case fault::slow_fencing:
+    case fault::failing_fencing:
+    case fault::db_busy:
+    case fault::storm:
+    case fault::stop:
+    case fault::migrate:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void run::hit(fault f, const std::string& what) {
     ++injected_[static_cast<std::size_t>(f)];
+    if (w_.told && !in_the_model(f))
+        w_.told->fault(w_, fault_names[static_cast<std::size_t>(f)]);
     say(what);
 }
 
@@ -205,6 +227,12 @@ void run::inject(fault f, node& n) {
             w_.leave(i);
         }
         break;
+    case fault::controld:
+        if (up && w_.in_ring(n.id) && n.controld && n.side == 0) {
+            hit(f, "dlm_controld of" + me + " dies");
+            w_.lose_controld(i);
+        }
+        break;
     case fault::pause:
         if (up && w_.in_ring(n.id)) {
             hit(f, "pause" + me);
@@ -256,7 +284,10 @@ void run::inject(fault f, node& n) {
         if (n.powered) {
             hit(f, "the disk of" + me + " is full");
             n.disk_full = true;
-            w_.after(w_.draw_ms(200, 6000), [&n] { n.disk_full = false; });
+            w_.after(w_.draw_ms(200, 6000), [this, &n] {
+                n.disk_full = false;
+                w_.mend_disk(n.id.value);
+            });
         }
         break;
     case fault::db_busy:
@@ -282,15 +313,15 @@ void run::inject(fault f, node& n) {
     case fault::storm:
         if (n.daemon && !n.running.empty()) {
             hit(f, "upcall storm at" + me);
-            checker_.storm(n, n.running.begin()->first, 20 + static_cast<unsigned>(w_.draw(100)));
+            checker_.storm(n, *n.running.begin(), 20 + static_cast<unsigned>(w_.draw(100)));
         }
         break;
     case fault::stop:
         stop_server(n);
         break;
     case fault::by_hand:
-        if (up && n.daemon && !n.running.empty()) {
-            const std::string s = n.running.begin()->first;
+        if (up && !n.running.empty()) {
+            const std::string s = *n.running.begin();
             if (stopping_.contains({n.id, n.boot, s}))
                 break;
             hit(f, "nfsd of " + s + " ends by itself on" + me);
@@ -302,7 +333,7 @@ void run::inject(fault f, node& n) {
         break;
     case fault::migrate:
         if (n.daemon && !n.running.empty() && size_ > 1) {
-            const std::string s = n.running.begin()->first;
+            const std::string s = *n.running.begin();
             if (stopping_.contains({n.id, n.boot, s}))
                 break;
             hit(f, "move " + s + " away from" + me);
@@ -341,6 +372,7 @@ void run::inject(fault f, node& n) {
     case fault::slow_fencing: // drawn with each fencing
     case fault::failing_fencing:
     case fault::lost_writes:
+    case fault::in_flight:
     case fault::late_ring:
     case fault::late_permit:
     case fault::lose_value:
@@ -514,25 +546,33 @@ void run::serves(node& n) {
 void run::stop_server(node& n) {
     if (!n.daemon || n.running.empty() || n.stopped_until > w_.now)
         return;
-    std::string s = n.running.begin()->first;
+    std::string s = *n.running.begin();
     if (stopping_.contains({n.id, n.boot, s}))
         return;
     hit(fault::stop, "stop server " + s + " on node " + str(n.id.value));
-    ticket t = n.new_ticket();
-    stopping_[{n.id, n.boot, s}] = t;
+    ask_to_stop(n, s);
+}
+
+void run::ask_to_stop(node& n, const std::string& s) {
+    const ticket t = n.new_ticket();
+    stopping_[{n.id, n.boot, s}] = {t, n.life};
     n.take(input::stop{s, t});
 }
 
 void run::stops(node& n) {
+    for (auto& [key, asked] : stopping_) // its daemon is another one
+        if (auto& [id, boot, server] = key;
+            id == n.id && boot == n.boot && asked.second != n.life && n.running.contains(server))
+            ask_to_stop(n, server);
     std::erase_if(stopping_, [&](auto& e) {
         auto& [id, boot, server] = e.first;
         if (id != n.id)
             return false;
         if (boot != n.boot)
             return true;
-        auto a = n.answers.find(e.second.value);
+        auto a = n.answers.find(e.second.first.value);
         if (a == n.answers.end())
-            return !n.machine().instances().contains(server); // its daemon is another one
+            return !n.running.contains(server);
         if (a->second.first != request_status::done)
             return true;
         say("server " + server + " is down on node " + str(id.value));
@@ -572,6 +612,7 @@ void run::calm() {
     }
     for (auto& [id, n] : w_.nodes) {
         n->disk_full = false;
+        w_.mend_disk(id.value);
         n->slow_disk = 0;
         n->refuse = n->crash_in = 0;
         if (n->side != 0 && !n->paused)

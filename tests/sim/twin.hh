@@ -23,6 +23,7 @@ public:
         std::uint64_t lost = 0;    // with this loss of its server; 0: it has lost nothing
         bool reclaimed = false;    // since then
         bool may_have = false;     // it asked to, and was not answered
+        bool unanswered = false;   // its Create was not; the daemon may say it whenever it can
         bool had = false;          // it did in this grace, and then its server was lost again
         bool being_purged = false; // not there any more once a gate is open
         bool owed() const { return lost && rec == on_record::yes && !reclaimed && !may_have; }
@@ -31,10 +32,11 @@ public:
         std::map<std::string, client> clients;
         bool need = false;
         bool by_hand = false; // its nfsd went without a word: other nodes hear of it later
+        start_count start_before; // … by a START with a later number than this
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
-        bool lifted = false;                                // an operator had enough
+        bool lifted = false; // an operator had enough, or its nfsd was told that nobody may
         void notice(node_id n) {
             if (need)
                 dropped[losses].insert(n);
@@ -69,12 +71,14 @@ public:
             k.rec = on_record::maybe;
         k.being_purged = false;
         k.may_have = k.may_have || reclaim;
+        k.unanswered = k.unanswered || !reclaim;
         if (!reclaim)
             k.lost = 0; // an open gate let it in: it begins anew
     }
     void acknowledged(const std::string& s, const std::string& c, bool reclaim) {
         client& k = servers[s].clients[c];
         k.rec = on_record::yes;
+        k.unanswered = false;
         k.reclaimed = k.reclaimed || reclaim;
     }
     void asked_remove(const std::string& s, const std::string& c) {
@@ -91,7 +95,7 @@ public:
                 continue;
             // Lost again between PURGE and its START it stays, after that START it goes.
             c.rec = on_record::maybe;
-            c.being_purged = !c.may_have && !c.had;
+            c.being_purged = !c.may_have && !c.had && !c.unanswered;
             c.had = false;
         }
     }

@@ -20,7 +20,6 @@ public:
         node_id node;                // where it is held
         std::string server, client;  // none: a program
         std::set<node_id> forgotten; // nodes that do not see it any more
-        bool in_between = false;     // taken after an nfsd went by hand, before others knew
         bool is(const std::string& s, const std::string& c) const {
             return server == s && client == c;
         }
