@@ -383,9 +383,7 @@ std::size_t weight(const store_operation& op) {
         std::size_t operator()(const store_op::replace_all& o) const {
             std::size_t n = 0;
             for (const auto& [server, clients] : o.records) {
-                for (const auto& [client, rec] : clients) {
-                    n += server.size() + client.size() + rec.princhash.size() + 128;
-                }
+                n += server.size() + clients.weight();
             }
             return n;
         }
@@ -423,6 +421,7 @@ struct sqlite_store::impl {
     bool failure_told = false; // by the loop's thread
     bool mended = false;       // by the writer's; not told yet
     bool writing = false;
+    std::size_t writing_bytes = 0;
     std::string why, note; // why it failed; what mending it took
     // Not yet told to the engine: a later position covers an earlier one. There is more than one
     // only if positions went back, as those of a node do that threw its state away for a snapshot.
@@ -507,6 +506,7 @@ struct sqlite_store::impl {
         // Still counted in queued_bytes: they hold memory until they are written.
         progress = steady_now();
         writing = true;
+        writing_bytes = gathered;
         guard.unlock();
         std::string error;
         try {
@@ -574,7 +574,10 @@ struct sqlite_store::impl {
         }
         const auto stood =
             std::chrono::nanoseconds(steady_now() - progress.load(std::memory_order_relaxed));
-        if (stood >= options.stall_timeout) {
+        // The end of a large commit tells of no progress: it syncs the log, and moves it into the
+        // database. A disk that does a mebibyte a second is slow, not still.
+        const auto allowed = options.stall_timeout + std::chrono::seconds(writing_bytes >> 20);
+        if (stood >= allowed) {
             fail_locked(
                 "the recovery database " + options.path + " cannot be written: its disk has "
                 "stood still for " +
@@ -885,7 +888,7 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
                                      server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
         record_map& clients = state.records[std::move(server)];
-        clients.emplace_hint(clients.end(), std::move(client), std::move(rec));
+        clients.put(client, rec);
     }
     return state;
 }

@@ -41,8 +41,7 @@ void start_server(state& s, const std::string& name, locks l, store_batch& ops) 
     v.need = v.needed = true;
     if (l == locks::gone)
         v.lost = v.start;
-    for (auto& [client, rec] : v.records)
-        rec.at = std::min(rec.at, s.recovery);
+    v.records.lower(s.recovery);
     ops.push_back(store_op::lower{name, s.recovery});
 }
 
@@ -261,8 +260,7 @@ struct applier {
         settle(v);
         if (m.how == msg::outcome::intact) {
             v.needed = false;
-            for (auto& [client, rec] : v.records)
-                rec.at = s.current;
+            v.records.renew(s.current);
             out.ops.push_back(store_op::renew{m.server, s.current});
         }
         if (!any_need(s))
@@ -285,7 +283,7 @@ struct applier {
         for (auto& [name, v] : s.servers) {
             if (!v.needed)
                 continue;
-            std::erase_if(v.records, [&](const auto& e) { return e.second.at <= s.recovery; });
+            v.records.purge(s.recovery);
             out.ops.push_back(store_op::purge{name, s.recovery});
         }
     }
@@ -438,8 +436,7 @@ applied found(state& s, const founding& f) {
             open_epoch(s);
             number(s, v);
             v.needed = true;
-            for (auto& [client, rec] : v.records)
-                rec.at = rec.at > before ? s.current : std::min(rec.at, s.recovery);
+            v.records.part(before, s.recovery, s.current);
         } else {
             start_server(s, name,
                          found[name] == standing::intact ? locks::may_be_held : locks::gone,

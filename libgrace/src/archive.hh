@@ -62,6 +62,10 @@ template <>
 inline constexpr int members<store_op::put_meta> = 1;
 
 template <>
+inline constexpr int members<wire::snapshot_writer> = 6;
+template <>
+inline constexpr int members<wire::snapshot_reader> = 3;
+template <>
 inline constexpr int members<input::deliver> = 2;
 template <>
 inline constexpr int members<input::departed> = 2;
@@ -201,9 +205,10 @@ struct archive {
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
             auto& [params, state, synced, synced_in, has_database, stored_quorate_view, in_group, members_,
-                   ring, decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at,
-                   hellos, buffering, buffer, buffered_bytes, assembly, assembled_parts,
-                   assembling_from, said, commits, committing, durable_here, view_commit, committed,
+                   ring, decided, undecided, loss_unjudged, ring_pending, quorum, hello_number,
+                   hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes, incoming,
+                   incoming_parts, incoming_from, outgoing, said, commits, committing,
+                   durable_here, view_commit, committed,
                    store_failed, gate, lock, instances, permit, permit_sent, dlm_lost, barrier,
                    barrier_trips, barrier_round, returned, daemonless_since, holds_up_since,
                    orphan_since, fence_asked, records, batch, grace_starts, requests, phase,
@@ -211,8 +216,9 @@ struct archive {
             (void)out; // taken before each step
             return std::tie(
                 params, state, synced, synced_in, has_database, stored_quorate_view, in_group, members_, ring,
-                decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
-                buffering, buffer, buffered_bytes, assembly, assembled_parts, assembling_from, said,
+                decided, undecided, loss_unjudged, ring_pending, quorum, hello_number, hello_sent,
+                heard_at, hellos, buffering, buffer, buffered_bytes, incoming, incoming_parts,
+                incoming_from, outgoing, said,
                 commits, committing, durable_here, view_commit, committed, store_failed, gate, lock,
                 instances, permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round,
                 returned, daemonless_since, holds_up_since, orphan_since, fence_asked, records,
@@ -223,6 +229,9 @@ struct archive {
         } else if constexpr (std::is_same_v<U, fsm::request>) {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
+        } else if constexpr (std::is_same_v<U, fsm::outgoing_snapshot>) {
+            auto& [a, b, c, d] = v;
+            return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::held_grace_start>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
@@ -323,6 +332,7 @@ struct archive {
     static void put(wire::writer& w, const std::map<K, V>& c) {
         put_all(w, c);
     }
+    static void put(wire::writer& w, const record_map& c) { put_all(w, c); }
     template <typename T>
     static void put(wire::writer& w, const std::optional<T>& v) {
         w.put(v.has_value());
@@ -392,6 +402,14 @@ struct archive {
     template <typename K, typename V>
     static void get(wire::reader& r, std::map<K, V>& c) {
         get_all<std::pair<K, V>>(r, [&](std::pair<K, V>&& x) { c.insert(std::move(x)); });
+    }
+    static void get(wire::reader& r, record_map& c) {
+        get_all<std::pair<std::string, record>>(r, [&](std::pair<std::string, record>&& x) {
+            if (x.first.size() > max_client_name || x.second.princhash.size() > max_princhash)
+                r.fail();
+            else
+                c.put(x.first, x.second);
+        });
     }
     template <typename T>
     static void get(wire::reader& r, std::optional<T>& v) {

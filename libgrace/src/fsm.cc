@@ -31,7 +31,8 @@ fsm::fsm(parameters params, std::optional<stored_state> database)
     if (database) {
         state_ = from_stored(*database);
         stored_quorate_view_ = database->meta.quorate_view;
-        has_database_ = true;
+        // Made, and never given a state: it was started once, alone, or its predecessor was lost.
+        has_database_ = database->meta.applied.value != 0;
     }
 }
 
@@ -53,6 +54,7 @@ void fsm::decide() {
     deadline_ = 0;
     decide_hello();
     decide_founding();
+    decide_snapshots();
     decide_membership();
     decide_dropped();
     decide_gate();

@@ -243,7 +243,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                     buffer_.clear();
                     buffered_bytes_ = 0;
                 } else if (lowest_synced(state_) == params_.self) {
-                    send_snapshot(sender, m.number, state_);
+                    send_snapshot(sender, m.number);
                 }
             },
             [&](const msg::heartbeat& m) { permit_.heard(sender, m, quorum_.votes.size() == 1); },

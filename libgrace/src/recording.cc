@@ -42,14 +42,15 @@ bytes encode_checkpoint(const fsm& f) {
 
 bool archive::fits(const fsm& f, std::size_t limit) {
     // Besides the records everything has small limits, but for what waits for a snapshot.
-    std::size_t all = f.assembly_.size() + f.buffered_bytes_ + f.records_.size() * max_client_name;
-    for (const auto& [name, v] : f.state_.servers)
-        all += v.records.size() * 64;
-    if (all > limit)
-        return false;
-    for (const auto& [name, v] : f.state_.servers)
-        for (const auto& [client, rec] : v.records)
-            all += client.size();
+    std::size_t all = f.buffered_bytes_ + f.records_.size() * max_client_name;
+    const auto add = [&](const state& s) {
+        for (const auto& [name, v] : s.servers)
+            all += v.records.weight();
+    };
+    add(f.state_);
+    add(f.incoming_.into);
+    for (const fsm::outgoing_snapshot& o : f.outgoing_)
+        add(o.writer.from);
     return all <= limit;
 }
 bool checkpoint_fits(const fsm& f, std::size_t limit) {

@@ -283,6 +283,15 @@ std::vector<std::string> fsm::blocked_by() const {
         why.push_back("this node has not joined the group yet");
     if (!quorate())
         why.push_back("this node has no quorum");
+    else if (!synced_ && !store_failed_ && hellos_.size() == members_.size() && !may_found()) {
+        std::string without;
+        for (const auto& [id, h] : hellos_)
+            if (!h.second.has_database)
+                without += (without.empty() ? "" : ", ") + h.second.name;
+        why.push_back("the group cannot be founded yet: " +
+                      (without.empty() ? std::string() : "no database has been kept on " + without + "; ") +
+                      "start graced on the other nodes, which may have the latest records");
+    }
     if (store_failed_)
         why.push_back("the recovery database cannot be written");
     if (params_.kernel_expected && !gate_.attached)

@@ -98,9 +98,7 @@ bool durable_everywhere(const state& s, position at) {
 reclaim_count count_reclaimed(const state& s, const server_state& server) {
     reclaim_count c;
     c.all = server.records.size();
-    for (const auto& [name, rec] : server.records)
-        if (rec.at > s.recovery)
-            ++c.reclaimed;
+    c.reclaimed = server.records.later_than(s.recovery);
     return c;
 }
 

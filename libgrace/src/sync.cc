@@ -16,6 +16,10 @@
 namespace grace {
 namespace {
 constexpr std::size_t max_buffered = 64u << 20;
+// Parts of one snapshot between this node and its own hearing of them. Corosync's queue is shared by
+// all that the node says. Bad scenario: 80 MB of snapshot stand in it, the next heartbeat behind
+// them, and every gate of this node closes.
+constexpr std::uint32_t parts_under_way = 2;
 constexpr duration hello_patience = seconds(5); // without any part of a snapshot
 } // namespace
 
@@ -60,6 +64,7 @@ void fsm::on_new_view() {
     permit_.reset();
     view_commit_ = 0;
     barrier_ = 0;
+    outgoing_.clear();
     for (pending_record& p : records_)
         if (p.at == pending_record::where::sent)
             p.at = pending_record::where::queued;
@@ -96,7 +101,8 @@ void fsm::on(const input::confchg& change) {
     hellos_.clear();
     buffering_ = false;
     buffer_.clear();
-    assembly_.clear();
+    incoming_ = {};
+    outgoing_.clear();
     said_.clear();
 }
 
@@ -138,6 +144,11 @@ void fsm::on(const input::deliver& d) {
                                     "run the same version on all nodes; the message was ignored");
         return;
     }
+    if (const auto* part = std::get_if<msg::snapshot>(&env->body);
+        part && d.sender == params_.self && env->life == params_.life)
+        for (outgoing_snapshot& o : outgoing_)
+            if (o.to == part->to && o.hello == part->hello && o.under_way > 0)
+                --o.under_way;
     if (synced_)
         deliver_synced(d.sender, *env);
     else
@@ -153,8 +164,8 @@ void fsm::deliver_unsynced(node_id sender, const envelope& env) {
             buffering_ = true;
             buffer_.clear();
             buffered_bytes_ = 0;
-            assembly_.clear();
-            assembled_parts_ = 0;
+            incoming_ = {};
+            incoming_parts_ = 0;
             return;
         }
     }
@@ -202,20 +213,21 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
                 return;
     }
     if (part.part == 0) {
-        assembly_.clear();
-        assembled_parts_ = 0;
-        assembling_from_ = sender;
+        incoming_ = {};
+        incoming_parts_ = 0;
+        incoming_from_ = sender;
     }
-    if (part.part != assembled_parts_ || sender != assembling_from_)
+    if (part.part != incoming_parts_ || sender != incoming_from_)
         return;
     heard_at_ = now_;
-    assembly_.insert(assembly_.end(), part.data.begin(), part.data.end());
-    if (++assembled_parts_ < part.parts)
-        return;
-
-    std::optional<state> decoded = wire::decode_state(assembly_);
-    assembly_.clear();
-    assembly_.shrink_to_fit();
+    std::optional<state> decoded;
+    if (wire::take_part(incoming_, part.data)) {
+        if (++incoming_parts_ < part.parts)
+            return;
+        decoded = wire::finish(incoming_);
+    }
+    incoming_ = {};
+    incoming_parts_ = 0;
     if (!decoded) {
         tell(news_level::error,
              "the snapshot from node " + name_of(sender) + " is damaged; asking for another one");
@@ -267,15 +279,21 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
     hellos_.clear();
 }
 
-void fsm::send_snapshot(node_id to, std::uint64_t hello, const state& s) {
-    bytes all = wire::encode_state(s);
-    const std::size_t size = wire::snapshot_part_size;
-    const auto parts = static_cast<std::uint32_t>((all.size() + size - 1) / size);
-    for (std::uint32_t i = 0; i < parts; ++i) {
-        auto first = all.begin() + static_cast<std::ptrdiff_t>(i * size);
-        auto last = all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), (i + 1) * size));
-        send(msg::snapshot{to, hello, i, parts, bytes(first, last)});
-    }
+// Taken here and now; it goes out as its parts come back (decide_snapshots).
+void fsm::send_snapshot(node_id to, std::uint64_t hello) {
+    std::erase_if(outgoing_, [&](const outgoing_snapshot& o) { return o.to == to; });
+    outgoing_.push_back({to, hello, wire::write_snapshot(state_), 0});
+}
+
+void fsm::decide_snapshots() {
+    for (outgoing_snapshot& o : outgoing_)
+        while (o.under_way < parts_under_way && o.writer.next < o.writer.parts) {
+            ++o.under_way;
+            const std::uint32_t part = o.writer.next;
+            send(msg::snapshot{o.to, o.hello, part, o.writer.parts, wire::next_part(o.writer)});
+        }
+    std::erase_if(outgoing_,
+                  [](const outgoing_snapshot& o) { return o.writer.next == o.writer.parts; });
 }
 
 void fsm::decide_hello() {
@@ -312,24 +330,43 @@ void fsm::decide_hello() {
     send(h);
 }
 
-void fsm::decide_founding() {
-    if (synced_ || !in_group_ || !quorate())
-        return;
-    std::uint64_t votes = 0, round = 0;
+// Every member has said HELLO, and together they have what any quorate majority had.
+//
+// Bad scenario: nodes 1 and 2 crash; node 1 is back, quorate with a node 3 on which graced has not
+// started; node 1 was in the minority before the crash, and nodes 2 and 3 have the records. Another
+// one: node 1's database was damaged and set aside, or its disk was replaced, and it is back before
+// node 2. So only a node that has a database counts; one without adds nothing to a majority. A
+// group whose nodes have none founds itself when all of them are there.
+bool fsm::may_found() const {
+    std::uint64_t votes = 0, with_database = 0;
     for (node_id m : members_) {
         auto it = hellos_.find(m);
         if (it == hellos_.end())
-            return; // somebody has not spoken, or is synced and will send
-        if (auto v = quorum_.votes.find(m); v != quorum_.votes.end())
-            votes += v->second;
-        round += it->second.second.number;
+            return false; // somebody has not spoken, or is synced and will send
+        auto v = quorum_.votes.find(m);
+        if (v == quorum_.votes.end())
+            continue;
+        votes += v->second;
+        if (it->second.second.has_database)
+            with_database += v->second;
     }
-    // Bad scenario: nodes 1 and 2 crash; node 1 is back, quorate with a node 3 on which graced has
-    // not started; node 1 was in the minority before the crash, and nodes 2 and 3 have the records.
-    bool all_live = std::ranges::all_of(quorum_.votes,
-                                        [&](const auto& v) { return hellos_.contains(v.first); });
-    if (votes * 2 <= quorum_.expected && !all_live)
+    // A node without GFS2 has no records that nobody else has, whether graced runs there or not.
+    for (const auto& [id, v] : quorum_.votes)
+        if (params_.nodes_without_gfs2.contains(id) && !hellos_.contains(id))
+            votes += v;
+    const bool all_live = std::ranges::all_of(quorum_.votes, [&](const auto& v) {
+        auto it = hellos_.find(v.first);
+        return it != hellos_.end() && it->second.second.has_database;
+    });
+    return with_database * 2 > quorum_.expected || all_live || votes >= quorum_.expected;
+}
+
+void fsm::decide_founding() {
+    if (synced_ || !in_group_ || !quorate() || !may_found())
         return;
+    std::uint64_t round = 0;
+    for (node_id m : members_)
+        round += hellos_.at(m).second.number;
 
     auto rank = [&](node_id n) {
         const msg::hello& h = hellos_.at(n).second;
@@ -340,7 +377,7 @@ void fsm::decide_founding() {
         members_, [&](node_id a, node_id b) { return rank(a) < rank(b); });
     if (best != params_.self || !once(said::founding, round))
         return;
-    send_snapshot({}, hellos_.at(params_.self).second.number, state_);
+    send_snapshot({}, hellos_.at(params_.self).second.number);
 }
 
 } // namespace grace

@@ -238,10 +238,14 @@ std::optional<envelope> decode(std::span<const std::uint8_t> in) {
     return e;
 }
 
-std::vector<std::uint8_t> encode_state(const state& s) {
-    writer w;
+// --- snapshots ---
+
+namespace {
+
+void put_head(writer& w, const state& s, std::uint64_t records) {
     w.put(snapshot_magic);
     w.put(version);
+    w.put(records);
     w.put(s.view.founding);
     w.put(s.view.number);
     w.put(s.current);
@@ -279,30 +283,24 @@ std::vector<std::uint8_t> encode_state(const state& s) {
         w.put(v.start);
         w.put(v.lost);
         w.put(v.settled);
-        w.each(v.records, [&](const auto& c) {
-            w.put(c.first);
-            w.put(c.second);
-        });
     });
-    w.put(checksum(w.out));
-    return std::move(w.out);
 }
 
-std::optional<state> decode_state(std::span<const std::uint8_t> in) {
-    if (in.size() < 4)
-        return {};
-    reader tail(in.last(4));
-    std::uint32_t sum = 0, magic = 0;
-    tail.get(sum);
-    if (sum != checksum(in.first(in.size() - 4)))
-        return {};
-    reader r(in.first(in.size() - 4));
+std::uint64_t count_records(const state& s) {
+    std::uint64_t all = 0;
+    for (const auto& [name, v] : s.servers)
+        all += v.records.size();
+    return all;
+}
+
+void get_head(reader& r, state& s, std::uint64_t& records) {
+    std::uint32_t magic = 0;
     std::uint16_t v = 0;
     r.get(magic);
     r.get(v);
-    if (!r.ok() || magic != snapshot_magic || v != version)
-        return {};
-    state s;
+    r.get(records);
+    if (magic != snapshot_magic || v != version)
+        r.fail();
     r.get(s.view.founding);
     r.get(s.view.number);
     r.get(s.current);
@@ -343,18 +341,100 @@ std::optional<state> decode_state(std::span<const std::uint8_t> in) {
         r.get(server.start);
         r.get(server.lost);
         r.get(server.settled);
+        s.servers[name] = std::move(server);
+    });
+}
+
+} // namespace
+
+snapshot_writer write_snapshot(state s, std::uint32_t in_part) {
+    snapshot_writer w{std::move(s), 1, 0, in_part, {}, {}};
+    if (const std::uint64_t all = count_records(w.from); all > in_part)
+        w.parts = static_cast<std::uint32_t>((all + in_part - 1) / in_part);
+    return w;
+}
+
+// After the head, runs of records: a server's name, their number, the records; 0 runs end a part
+// that has none.
+std::vector<std::uint8_t> next_part(snapshot_writer& from) {
+    writer w;
+    if (from.next == 0)
+        put_head(w, from.from, count_records(from.from));
+    ++from.next;
+    std::uint32_t room = from.in_part;
+    for (auto v = from.from.servers.lower_bound(from.server); v != from.from.servers.end() && room > 0;
+         ++v) {
+        const record_map& records = v->second.records;
+        auto i = v->first == from.server && !from.client.empty() ? records.upper_bound(from.client)
+                                                                  : records.begin();
+        if (i == records.end())
+            continue;
+        writer run;
+        std::uint32_t n = 0;
+        from.server = v->first;
+        for (; i != records.end() && room > 0; ++i, --room, ++n) {
+            run.put(i->first);
+            run.put(i->second);
+            from.client = i->first;
+        }
+        w.put(v->first);
+        w.put(n);
+        w.out.insert(w.out.end(), run.out.begin(), run.out.end());
+    }
+    w.put(checksum(w.out));
+    return std::move(w.out);
+}
+
+bool take_part(snapshot_reader& to, std::span<const std::uint8_t> in) {
+    if (in.size() < 4)
+        return false;
+    reader tail(in.last(4));
+    std::uint32_t sum = 0;
+    tail.get(sum);
+    if (sum != checksum(in.first(in.size() - 4)))
+        return false;
+    reader r(in.first(in.size() - 4));
+    if (!to.begun)
+        get_head(r, to.into, to.missing);
+    to.begun = true;
+    while (r.ok() && r.left() > 0) {
+        std::string server;
+        r.get_server(server);
+        const auto v = to.into.servers.find(server);
+        if (v == to.into.servers.end())
+            return false;
         r.each(in.size(), [&] {
             std::string client;
             record rec;
             r.get_client(client);
             r.get(rec);
-            server.records.emplace_hint(server.records.end(), std::move(client), std::move(rec));
+            if (to.missing == 0 || rec.at > to.into.current || v->second.records.contains(client))
+                r.fail();
+            if (!r.ok())
+                return;
+            --to.missing;
+            v->second.records.put(client, rec);
         });
-        s.servers[name] = std::move(server);
-    });
-    if (!r.at_end() || !consistent(s))
+    }
+    return r.ok();
+}
+
+std::optional<state> finish(snapshot_reader& from) {
+    if (!from.begun || from.missing != 0 || !consistent(from.into))
         return {};
-    return s;
+    return std::move(from.into);
+}
+
+std::vector<std::uint8_t> encode_state(const state& s) {
+    snapshot_writer w = write_snapshot(s, ~std::uint32_t{0});
+    return next_part(w);
+}
+
+std::optional<state> decode_state(std::span<const std::uint8_t> in) {
+    snapshot_reader r;
+    if (!take_part(r, in))
+        return {};
+    return finish(r);
 }
 
 lvb_bytes encode_lock_value(const lock_value& v) {

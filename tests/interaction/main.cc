@@ -223,6 +223,10 @@ private:
             node& n = s.daemon_at(number(arg(1)));
             n.commits.clear();
             s.step(n, input::store_failed{"the recovery database cannot be written: disk full"});
+        } else if (verb == "lose-disk") { // or its database was damaged, and set aside
+            node& n = s.at(number(arg(1)));
+            n.disk = {};
+            n.has_disk = false;
         } else if (verb == "store-opens")
             s.step(s.daemon_at(number(arg(1))), input::store_opened{});
         else if (verb == "value-lost") // VALNOTVALID

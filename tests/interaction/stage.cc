@@ -196,8 +196,11 @@ void stage::crash(node& n) {
     ++ring_;
     std::set<node_id> group;
     for (node_id m : rest)
-        if (nodes.at(m).daemon)
+        if (nodes.at(m).daemon && !nodes.at(m).left)
             group.insert(m);
+    for (node_id m : rest) // corosync tells its clients of a ring, in the group or not
+        if (nodes.at(m).left)
+            nodes.at(m).inbox.push_back(input::ring{ring_});
     if (had_daemon)
         reform(group, {}, {{n.id, input::left_reason::node}}, true);
     else

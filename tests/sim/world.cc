@@ -20,16 +20,13 @@ void apply_batch(stored_state& s, const store_batch& batch) {
                 [&](const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; },
                 [&](const store_op::remove_record& o) { s.records[o.server].erase(o.client); },
                 [&](const store_op::lower& o) {
-                    for (auto& [c, r] : s.records[o.server])
-                        r.at = std::min(r.at, o.limit);
+                    s.records[o.server].lower(o.limit);
                 },
                 [&](const store_op::renew& o) {
-                    for (auto& [c, r] : s.records[o.server])
-                        r.at = o.at;
+                    s.records[o.server].renew(o.at);
                 },
                 [&](const store_op::purge& o) {
-                    std::erase_if(s.records[o.server],
-                                  [&](const auto& e) { return e.second.at <= o.limit; });
+                    s.records[o.server].purge(o.limit);
                 },
                 [&](const store_op::replace_all& o) { s.records = o.records; },
                 [&](const store_op::put_meta& o) { s.meta = o.meta; },

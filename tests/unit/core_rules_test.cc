@@ -325,12 +325,13 @@ TEST_CASE("a snapshot that is damaged, or not asked for, is no state") {
     state s = two_members();
     s.nodes[node_id{2}].synced = false;
     s.nodes[node_id{2}].hello = 2;
-    const bytes all = wire::encode_state(s);
-    const auto half = all.begin() + 20;
+    s.servers["vs1"].records["carol"] = {epoch{1}, ""};
+    wire::snapshot_writer parts = wire::write_snapshot(s, 1);
+    REQUIRE(parts.parts == 2);
     const envelope more{s.view, incarnation{1}, msg::records{1, {{false, "vs1", "bob", ""}}}};
     f.step(seconds(1), input::deliver{node_id{1}, wire::encode(more)});
-    for (const auto& part : {msg::snapshot{node_id{2}, 2, 0, 2, bytes(all.begin(), half)},
-                             msg::snapshot{node_id{2}, 2, 1, 2, bytes(half, all.end())}})
+    for (const auto& part : {msg::snapshot{node_id{2}, 2, 0, 2, wire::next_part(parts)},
+                             msg::snapshot{node_id{2}, 2, 1, 2, wire::next_part(parts)}})
         f.step(seconds(1),
                input::deliver{node_id{1}, wire::encode({s.view, incarnation{1}, part})});
     CHECK(f.synced());

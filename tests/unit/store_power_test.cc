@@ -123,10 +123,9 @@ void perform(stored_state& s, const store_batch& b) {
         } else if (const auto* gone = std::get_if<store_op::remove_record>(&o)) {
             s.records[gone->server].erase(gone->client);
         } else if (const auto* low = std::get_if<store_op::lower>(&o)) {
-            for (auto& [client, rec] : s.records[low->server])
-                rec.at = std::min(rec.at, low->limit);
+            s.records[low->server].lower(low->limit);
         } else if (const auto* p = std::get_if<store_op::purge>(&o)) {
-            std::erase_if(s.records[p->server], [&](const auto& e) { return e.second.at <= p->limit; });
+            s.records[p->server].purge(p->limit);
         } else if (const auto* all = std::get_if<store_op::replace_all>(&o)) {
             s.records = all->records;
         } else if (const auto* meta = std::get_if<store_op::put_meta>(&o)) {

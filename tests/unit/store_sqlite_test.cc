@@ -5,6 +5,7 @@
 #include "graced/adapters/sqlite_store.hh"
 #include "unit/store_disk.hh"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -137,17 +138,13 @@ struct twin {
         }
     }
     void operator()(const store_op::lower& o) {
-        for (auto& [client, rec] : s.records[o.server]) {
-            rec.at = std::min(rec.at, o.limit);
-        }
+        s.records[o.server].lower(o.limit);
     }
     void operator()(const store_op::renew& o) {
-        for (auto& [client, rec] : s.records[o.server]) {
-            rec.at = o.at;
-        }
+        s.records[o.server].renew(o.at);
     }
     void operator()(const store_op::purge& o) {
-        std::erase_if(s.records[o.server], [&](const auto& r) { return r.second.at <= o.limit; });
+        s.records[o.server].purge(o.limit);
     }
     void operator()(const store_op::replace_all& o) { s.records = o.records; }
     void operator()(const store_op::put_meta& o) { s.meta = o.meta; }
@@ -242,6 +239,12 @@ void shell_sql(const std::string& path, const char* sql) {
 std::string content(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
+}
+
+bool warned(const std::vector<std::string>& warnings, const std::string& what) {
+    return std::any_of(warnings.begin(), warnings.end(), [&](const std::string& w) {
+        return w.find(what) != std::string::npos;
+    });
 }
 
 } // namespace
@@ -701,8 +704,7 @@ TEST_CASE("a damaged database is set aside where others have the records") {
         REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().message));
         CHECK(opened->created);
         CHECK(opened->state.records.empty());
-        REQUIRE(opened->warnings.size() == 1);
-        MESSAGE(opened->warnings.front());
+        CHECK(warned(opened->warnings, "set aside as " + dir.file() + ".damaged-"));
     }
     std::vector<std::string> aside;
     for (const auto& e : fs::directory_iterator(dir.path())) {
@@ -744,8 +746,7 @@ TEST_CASE("a database of version 1 is changed, after a copy of it was made") {
     {
         auto opened = sqlite_store::open_and_load(at_path(dir.file()));
         REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : opened.error().message));
-        REQUIRE(opened->warnings.size() == 1);
-        CHECK(opened->warnings.front().find(copy) != std::string::npos);
+        CHECK(warned(opened->warnings, copy));
         const stored_meta& m = opened->state.meta;
         CHECK(m.current == epoch{4});
         CHECK(m.recovery == epoch{3});
@@ -758,7 +759,7 @@ TEST_CASE("a database of version 1 is changed, after a copy of it was made") {
         CHECK(opened->state.records.at("vs1").at("alice").princhash == std::string(32, 'h'));
         CHECK(opened->state.records.at("vs2").at(std::string("b\0b", 3)).at == epoch{3});
     }
-    CHECK(sqlite_store::open_and_load(at_path(dir.file()))->warnings.empty());
+    CHECK_FALSE(warned(sqlite_store::open_and_load(at_path(dir.file()))->warnings, copy));
     // The older graced can go on with the copy.
     sqlite3* db = nullptr;
     REQUIRE(sqlite3_open_v2(copy.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK);

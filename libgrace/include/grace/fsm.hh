@@ -15,6 +15,7 @@
 #include "grace/output.hh"
 #include "grace/permit.hh"
 #include "grace/state.hh"
+#include "grace/wire.hh"
 
 #include <deque>
 #include <optional>
@@ -145,6 +146,13 @@ private:
         instant idle_since = 0; // this node could do nothing about it since then; 0: it can
         std::map<std::string, start_count> lifting; // lift: which STARTs it ends
     };
+    // On its way to a joiner, or (to none) to all; the state is of the position of that HELLO.
+    struct outgoing_snapshot {
+        node_id to;
+        std::uint64_t hello;
+        wire::snapshot_writer writer;
+        std::uint32_t under_way = 0; // parts that were sent and did not come back yet
+    };
     struct held_grace_start {
         std::string server;
         ticket id;
@@ -195,7 +203,9 @@ private:
     void deliver_unsynced(node_id sender, const envelope&);
     void deliver_synced(node_id sender, const envelope&);
     void adopt_snapshot(node_id sender, const envelope&);
-    void send_snapshot(node_id to, std::uint64_t hello, const state&);
+    void send_snapshot(node_id to, std::uint64_t hello);
+    void decide_snapshots();
+    bool may_found() const;
     void lose_sync(const char* why);
     void after_sync();
     void decide_hello();
@@ -298,9 +308,10 @@ private:
     bool buffering_ = false;
     std::deque<std::pair<node_id, envelope>> buffer_;
     std::size_t buffered_bytes_ = 0;
-    bytes assembly_;
-    std::uint32_t assembled_parts_ = 0;
-    node_id assembling_from_;
+    wire::snapshot_reader incoming_;
+    std::uint32_t incoming_parts_ = 0;
+    node_id incoming_from_;
+    std::deque<outgoing_snapshot> outgoing_;
     std::set<std::tuple<said, std::string, std::uint64_t, std::uint64_t>> said_;
 
     // disk

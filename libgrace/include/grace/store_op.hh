@@ -3,6 +3,7 @@
 // transaction; a batch is durable or it never happened.
 #pragma once
 
+#include "grace/record_map.hh"
 #include "grace/types.hh"
 
 #include <optional>

@@ -74,7 +74,6 @@ struct record {
     std::string princhash; // principal hash from cld v2, empty if none; at most 32 bytes
     bool operator==(const record&) const = default;
 };
-using record_map = std::map<std::string, record>; // by the client's opaque name (1..1024 bytes)
 
 // The value block of resource `grace`: a lower bound only (design: VALNOTVALID means unknown).
 struct lock_value {

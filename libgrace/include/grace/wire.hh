@@ -11,12 +11,37 @@
 namespace grace::wire {
 
 constexpr std::uint16_t version = 2;
-constexpr std::size_t snapshot_part_size = 256 * 1024; // well below cpg's 1 MiB - 1 KiB
+// Records in one part of a snapshot. With the longest names, and all that is not a record in the same
+// part, it stays below snapshot_part_size, and that below cpg's 1 MiB - 1 KiB.
+constexpr std::uint32_t records_in_part = 512;
+constexpr std::size_t snapshot_part_size = 768 * 1024;
 constexpr std::size_t max_changes = 512;               // records in one message: <= 600 KiB
 
 std::vector<std::uint8_t> encode(const envelope&);
 std::optional<envelope> decode(std::span<const std::uint8_t>);
 
+// A snapshot goes part by part, so that neither end ever has work for more than one of them at a
+// time, or memory for the whole. Part 0 has everything but the records. Each part has a checksum.
+struct snapshot_writer {
+    state from;
+    std::uint32_t parts = 1, next = 0; // how many there are; which is written next
+    std::uint32_t in_part = records_in_part;
+    std::string server, client; // the record that was written last
+};
+snapshot_writer write_snapshot(state, std::uint32_t in_part = records_in_part);
+std::vector<std::uint8_t> next_part(snapshot_writer&); // while next < parts
+
+struct snapshot_reader {
+    state into;
+    std::uint64_t missing = 0; // records that are to come
+    bool begun = false;
+};
+// In order. False: not a part of this version, damaged, or not of this snapshot.
+bool take_part(snapshot_reader&, std::span<const std::uint8_t>);
+// Nothing if parts are missing, or it is no state that apply() could have made.
+std::optional<state> finish(snapshot_reader&);
+
+// The whole in one part, whatever its size.
 std::vector<std::uint8_t> encode_state(const state&);
 std::optional<state> decode_state(std::span<const std::uint8_t>);
 
