@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <memory>
 #include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 
 namespace grace::import {
@@ -243,8 +244,8 @@ result<monitor_list> read_monitor_directory(const std::string& path) {
     std::ranges::sort(all.hosts, [](const monitored_host& a, const monitored_host& b) {
         return std::tie(a.host, a.my_name) < std::tie(b.host, b.my_name);
     });
-    const auto again = std::ranges::unique(all.hosts);
-    all.hosts.erase(again.begin(), again.end());
+    // clang 14 does not take std::ranges::unique of this library.
+    all.hosts.erase(std::unique(all.hosts.begin(), all.hosts.end()), all.hosts.end());
     return all;
 }
 

@@ -197,7 +197,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::bypass{{}, false, t},
         input::wait{phase::normal, t},
         input::forget{t},
-        input::tick{}};
+        input::tick{},
+        input::store_opened{""}};
     const lvb_bytes value = wire::encode_lock_value({epoch{2}, epoch{1}, epoch{1}});
     const std::vector<any_effect> effects{
         effect::close_gate{epoch{2}, 1},
@@ -219,6 +220,8 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         effect::end_nfsd_grace{"vs1"},
         effect::set_bypass{true},
         effect::set_bypass{false},
+        effect::leave_group{},
+        effect::join_group{},
         effect::answer_upcall{t, upcall_status::ok},
         effect::answer_upcall{t, upcall_status::refused},
         effect::answer_upcall{t, upcall_status::failed},

@@ -56,7 +56,8 @@ struct bench {
     json answer() const { return json::parse(out.str()); }
     std::vector<std::string> names() const {
         std::vector<std::string> all;
-        for (const json& c : answer()["clients"])
+        const json said = answer();
+        for (const json& c : said["clients"])
             all.push_back(c["name"]);
         return all;
     }
@@ -82,7 +83,7 @@ TEST_CASE("what nfsd says of a client") {
                                      "Implementation time: [0, 0]\n"
                                      "callback state: UP\n");
     REQUIRE(c);
-    CHECK(c->name == std::string("Linux \"NFSv4.2\" \\\0\xff", 18));
+    CHECK(c->name == std::string("Linux \"NFSv4.2\" \\\0\xff", 19));
     CHECK(c->address == "[2001:db8::5]:1017");
     CHECK(c->status == "confirmed");
     CHECK(c->minor_version == 2);
