@@ -78,8 +78,8 @@ void bury(state& s, node_id id, store_batch& ops) {
             lose_host(s, name, ops);
 }
 
-// ◆ Bad scenario: a node said ENFORCING, then a hook is lost or an operator opens its gate; it would
-// still count as E, alone and, with its gate attached once, after its daemon's death.
+// ◆ Bad scenario: a node said ENFORCING, then a hook is lost or an operator opens its gate; it
+// would still count as E, alone and, with its gate attached once, after its daemon's death.
 void no_longer_enforces(node_state& n) {
     n.attached = false;
     n.enforcing = {};
@@ -400,8 +400,8 @@ applied found(state& s, const founding& f) {
         s.starts = std::max(s.starts, hello.starts);
     }
     s.nodes = std::move(nodes);
-    // Not the founder's life: it may have founded before, and have been in a view of this number that
-    // quorum did not confirm.
+    // Not the founder's life: it may have founded before, and have been in a view of this number
+    // that quorum did not confirm.
     s.view = {incarnation{f.hellos.at(f.founder).second.number}, quorate_view + 1};
 
     // A server whose nfsd never stopped keeps its host. A host that is not here may still run it

@@ -263,8 +263,8 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         if (synced_)
             deliver_synced(sender, {env.view, env.life,
                                     msg::snapshot{part.to, part.hello, part.part, part.parts, {}}});
-        // Bad scenario: its sender had said HELLO itself meanwhile; on every member this snapshot is
-        // void, and nobody counts this node.
+        // Bad scenario: its sender had said HELLO itself meanwhile; on every member this snapshot
+        // is void, and nobody counts this node.
         if (synced_ && !is_synced(state_, params_.self)) {
             auto heard = std::move(hellos_); // in this view: they still count
             lose_sync("the sender of the snapshot had given up its state before it came");

@@ -84,8 +84,8 @@ void checker::stepped() {
             for (auto& [s, v] : truth.servers)
                 if (const std::string* c = twin::owed(v, id))
                     fail("S8: the gate of " + name(id) + " is open, " + s +
-                             " has lost its locks, and " + *c +
-                             " has neither reclaimed nor been purged");
+                         " has lost its locks, and " + *c +
+                         " has neither reclaimed nor been purged");
     }
 }
 
@@ -118,8 +118,8 @@ void checker::agree(node& n) {
             members = members * 31 + id.value;
     }
     const auto all = wire::encode_state(copy);
-    const std::size_t digest = std::hash<std::string_view>{}(
-        {reinterpret_cast<const char*>(all.data()), all.size()});
+    const std::size_t digest =
+        std::hash<std::string_view>{}({reinterpret_cast<const char*>(all.data()), all.size()});
     const std::tuple here{s.view, s.applied, members};
     auto [it, fresh] = agreed_.insert({here, digest});
     if (tell && fresh)
@@ -238,10 +238,10 @@ void checker::gate_opened(node& n) {
     for (node_id id : w_.group_of(w_.component(n.id)))
         for (auto& [server, v] : truth.servers)
             for (auto& [client, k] : v.clients)
-                if (auto since = with_state_.find(id);
-                    since != with_state_.end() && since->second < lifted_ &&
-                    (k.rec == on_record::no || k.being_purged) &&
-                    recorded(*w_.nodes.at(id), server, client))
+                if (auto since = with_state_.find(id); since != with_state_.end() &&
+                                                       since->second < lifted_ &&
+                                                       (k.rec == on_record::no || k.being_purged) &&
+                                                       recorded(*w_.nodes.at(id), server, client))
                     fail("S4: a gate opens, and " + client + " of " + server +
                          " is still on the disk of " + name(id));
     for (auto& [s, v] : truth.servers)
@@ -261,7 +261,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it has been told
+        if (n.corosync && w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
@@ -271,8 +271,8 @@ void checker::reclaim_opened(node& n, const std::string& server) {
 
 void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
     locks.forget(n.id, departed);
-    if (w_.unfenced.contains(n.id))
-        return; // what it thinks of the others does not count: it will be fenced
+    if (w_.unfenced.contains(n.id) || !w_.quorate(n.id))
+        return; // what it thinks of the others does not count: it will be fenced, or is a minority
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
         for (auto& server : d.running) // it runs on behind the cut
@@ -444,7 +444,8 @@ void checker::client_calls(node& n, const std::string& server, const std::string
     } else if (!w_.unfenced.contains(n.id) && locks.free_for(n.id, file, server, client)) {
         taken_between(n, file);
         mine.insert(file);
-        note(client + " of " + server + " takes file " + std::to_string(file) + " on " + name(n.id));
+        note(client + " of " + server + " takes file " + std::to_string(file) + " on " +
+             name(n.id));
         locks.take(file, {n.id, server, client, {}});
     }
 }
@@ -510,8 +511,8 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     auto& known = confirmed_[{n.id, u.server}];
     known.insert(u.client);
     if (u.kind == upcall::reclaim &&
-        std::ranges::includes(known, std::set(n.nfsd_lists[u.server].begin(),
-                                              n.nfsd_lists[u.server].end())))
+        std::ranges::includes(
+            known, std::set(n.nfsd_lists[u.server].begin(), n.nfsd_lists[u.server].end())))
         n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
@@ -575,8 +576,7 @@ void checker::compare() {
             if (need && !v.need)
                 fail("twin: " + server + " has lost nothing, " + name(id) + " says NEED");
             for (auto& [client, k] : v.clients) {
-                const bool there =
-                    it != s.servers.end() && it->second.records.contains(client);
+                const bool there = it != s.servers.end() && it->second.records.contains(client);
                 if (there && k.rec == on_record::no)
                     fail("twin: " + client + " of " + server + " is on record at " + name(id));
                 if (!there && k.rec == on_record::yes)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The invariants of docs/design.md (S1 to S9), looked at after every step, from what kernels, disks,
-// lock tables and clients of the world see. S1 and S9 of the gates alone: world::check().
+// The invariants of docs/design.md (S1 to S9), looked at after every step, from what kernels,
+// disks, lock tables and clients of the world see. S1 and S9 of the gates alone: world::check().
 #pragma once
 
 #include "sim/ledger.hh"
@@ -14,7 +14,7 @@ public:
     explicit checker(world& w)
         : w_(w) {}
 
-    std::string bad; // the first thing that went wrong
+    std::string bad;                              // the first thing that went wrong
     std::function<void(const std::string&)> tell; // the story, for people
     twin truth;
     ledger locks;
@@ -73,7 +73,7 @@ private:
     world& w_;
     std::map<std::pair<node_id, std::string>, std::set<std::string>> confirmed_; // by nfsd
     std::map<std::tuple<node_id, std::uint64_t, std::uint64_t>, upcall> waiting_;
-    std::map<std::pair<node_id, std::string>, instant> asked_at_; // GraceStart
+    std::map<std::pair<node_id, std::string>, instant> asked_at_;                // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
     // v0: the first reclaim is asked about, the others follow; which have not yet
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> unfinished_;
@@ -81,8 +81,8 @@ private:
     std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;
     std::set<std::pair<node_id, std::string>> behind_; // run on behind a cut, given up by all
-    std::map<std::string, node_id> homes_; // where its nfsd ran last
-    std::uint64_t lifted_ = 0; // place of the last LIFT
+    std::map<std::string, node_id> homes_;             // where its nfsd ran last
+    std::uint64_t lifted_ = 0;                         // place of the last LIFT
     epoch opened_, reclaimed_; // highest C that a gate, and a reclaim, was open at
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is

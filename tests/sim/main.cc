@@ -83,7 +83,8 @@ int main(int argc, char** argv) {
     app.add_option("--seed", seed, "first seed")->capture_default_str();
     app.add_option("--seeds", seeds, "how many")->capture_default_str();
     app.add_option("--jobs", jobs, "processes")->capture_default_str()->check(CLI::Range(1, 256));
-    app.add_option("--nodes", size, "so many nodes instead of a drawn number")->check(CLI::Range(0, 9));
+    app.add_option("--nodes", size, "so many nodes instead of a drawn number")
+        ->check(CLI::Range(0, 9));
     app.add_flag("--trace", trace, "tell the story");
     app.add_flag("--stop-at-first", stop_at_first, "no more seeds after one that failed");
     std::string transitions;
@@ -123,7 +124,8 @@ int main(int argc, char** argv) {
         if (!transitions.empty())
             file.open(transitions);
         if (jobs == 1)
-            r = simulate(s, trace, trace || seeds == 1, size, transitions.empty() ? nullptr : &file);
+            r = simulate(s, trace, trace || seeds == 1, size,
+                         transitions.empty() ? nullptr : &file);
         else if (!read_report(from[(s - seed) % jobs], r))
             r.bad = "the simulator itself died of this seed";
         ++done;

@@ -113,9 +113,11 @@ void world::announce_ring(std::uint64_t c, const departures& left) {
         for (node_id m : r.ring)
             q.votes[m] = 1;
         if (slow_ring && draw(4) == 0 && ++late_rings)
-            n.last[from_group] = std::max(n.last[from_group], now + static_cast<duration>(draw(std::uint64_t(slow_ring))));
+            n.last[from_group] = std::max(
+                n.last[from_group], now + static_cast<duration>(draw(std::uint64_t(slow_ring))));
         if (slow_ring && draw(4) == 0 && ++late_rings)
-            n.last[from_quorum] = std::max(n.last[from_quorum], now + static_cast<duration>(draw(std::uint64_t(slow_ring))));
+            n.last[from_quorum] = std::max(
+                n.last[from_quorum], now + static_cast<duration>(draw(std::uint64_t(slow_ring))));
         deliver(n, [&n, seq = r.seq] { n.take(input::ring{seq}); });
         after(next(n, from_quorum),
               [&n, l = n.life, q] { // another descriptor: in no order with the group's
@@ -251,9 +253,10 @@ void world::reform(const std::set<node_id>& ring) {
             if (node_came && r.group.contains(m) && r.group.at(m) == l)
                 gone.members.push_back(m);
             else
-                gone.left.push_back({m, node_came || (nodes.at(m)->powered && !nodes.at(m)->corosync)
-                                            ? input::left_reason::process
-                                            : input::left_reason::node});
+                gone.left.push_back(
+                    {m, node_came || (nodes.at(m)->powered && !nodes.at(m)->corosync)
+                            ? input::left_reason::process
+                            : input::left_reason::node});
         }
         for (auto& [m, l] : r.group) {
             joined.members.push_back(m);
@@ -368,8 +371,8 @@ void world::recover(std::uint64_t c) {
             component_of_.erase(id);
     }
     // The quorate ones have the others fenced; where nobody is, it is the people on side 0.
-    const bool decided = std::ranges::any_of(
-        sides, [&](auto& e) { return e.second.size() * 2 > nodes.size(); });
+    const bool decided =
+        std::ranges::any_of(sides, [&](auto& e) { return e.second.size() * 2 > nodes.size(); });
     for (auto& [side, ring] : sides) {
         if (decided ? ring.size() * 2 <= nodes.size() : side != 0)
             for (node_id id : ring) {

@@ -151,7 +151,8 @@ bool run::may_lose_disk(const node& lost) const {
 
 void run::inject() {
     // Some are always possible: people do things, nodes die.
-    static const fault always[] = {fault::node_crash, fault::node_crash, fault::stop, fault::migrate};
+    static const fault always[] = {fault::node_crash, fault::node_crash, fault::stop,
+                                   fault::migrate};
     fault f = w_.draw(3) == 0 ? always[w_.draw(std::size(always))] : kinds_[w_.draw(kinds_.size())];
     inject(f, w_[any_node()]);
 }
@@ -196,7 +197,8 @@ void run::inject(fault f, node& n) {
             w_.cut(i, side);
             if (size_ > 3 && w_.draw(3) == 0) { // and another with it, or for itself
                 node& other = w_[any_node()];
-                if (other.powered && other.corosync && !other.paused && other.side == 0 && &other != &n) {
+                if (other.powered && other.corosync && !other.paused && other.side == 0 &&
+                    &other != &n) {
                     say("cut off node " + str(other.id.value));
                     w_.cut(other.id.value, 1 + static_cast<unsigned>(w_.draw(2)));
                 }
@@ -305,7 +307,8 @@ void run::inject(fault f, node& n) {
             w_.kill_daemon(i);
         if (n.daemon || !may_lose_disk(n))
             break;
-        hit(f, (f == fault::db_old ? "an old database is put back on" : "no readable database on") + me);
+        hit(f, (f == fault::db_old ? "an old database is put back on" : "no readable database on") +
+                   me);
         n.has_disk = f == fault::db_old;
         n.disk = f == fault::db_old ? backups_.at(n.id) : stored_state{};
         disk_trouble_[n.id] = w_.now + w_.draw_ms(0, 3000);

@@ -9,7 +9,8 @@
 namespace grace::sim {
 namespace {
 
-template <typename Set> std::string joined(const Set& all) {
+template <typename Set>
+std::string joined(const Set& all) {
     std::string out;
     for (const auto& one : all) {
         out += out.empty() ? "" : ",";
@@ -163,8 +164,8 @@ void transitions::delivered(const world& w, const node& n, const any_input& in) 
     const bool moved = s.applied.value != applied_before_;
     const std::string from = " " + std::to_string(d->sender.value) + " ";
     std::string what;
-    if (const auto* m = std::get_if<msg::durable>(&env->body); m && !purged_before_ &&
-                                                               has_purge(s, d->sender))
+    if (const auto* m = std::get_if<msg::durable>(&env->body);
+        m && !purged_before_ && has_purge(s, d->sender))
         what = " DURABLE" + from + std::to_string(s.recovery.value);
     if (moved) { // it counted
         if (const auto* m = std::get_if<msg::snapshot>(&env->body))

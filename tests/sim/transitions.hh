@@ -21,9 +21,9 @@ public:
     explicit transitions(std::ostream& out)
         : out_(out) {}
 
-    void fault(const world&, const char* name);      // one that the model does not have
-    void observe(const world&);                      // before and after each event
-    void delivering(const node&, const any_input&);  // what comes next, if it is of the stream
+    void fault(const world&, const char* name);     // one that the model does not have
+    void observe(const world&);                     // before and after each event
+    void delivering(const node&, const any_input&); // what comes next, if it is of the stream
     void delivered(const world&, const node&, const any_input&);
 
 private:

@@ -31,7 +31,7 @@ public:
     struct server {
         std::map<std::string, client> clients;
         bool need = false;
-        bool by_hand = false; // its nfsd went without a word: other nodes hear of it later
+        bool by_hand = false;     // its nfsd went without a word: other nodes hear of it later
         start_count start_before; // … by a START with a later number than this
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
@@ -86,9 +86,7 @@ public:
         if (k.rec == on_record::yes)
             k.rec = on_record::maybe;
     }
-    void removed(const std::string& s, const std::string& c) {
-        servers[s].clients[c] = {};
-    }
+    void removed(const std::string& s, const std::string& c) { servers[s].clients[c] = {}; }
     void purged(const std::string& s) {
         for (auto& [name, c] : servers[s].clients) {
             if (c.rec == on_record::no || !c.lost || c.reclaimed)

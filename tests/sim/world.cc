@@ -97,21 +97,22 @@ void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) 
     std::optional<lvb_bytes> value;
     if (v)
         value = *v;
-    world_.after(world_.next(*this, world::lock_calls), [this, k = keeper, l = life, r, n, m, value] {
-        if (k == 0 || k != keeper)
-            return;
-        if (r == lock_resource::grace && m != lock_mode::nl && refuse != 0) {
-            --refuse; // conversion deadlock: the mode stays what it was
-            world_.after(world_.next(*this, world::lock_events), [this, l, r, n] {
-                if (l == life)
-                    take(input::lock_refused{r, n, EDEADLK});
-            });
-            return;
-        }
-        world_.locks.convert(id, {r, r == lock_resource::grace ? node_id{} : n}, m,
-                             value ? &*value : nullptr);
-        world_.pump_locks();
-    });
+    world_.after(world_.next(*this, world::lock_calls),
+                 [this, k = keeper, l = life, r, n, m, value] {
+                     if (k == 0 || k != keeper)
+                         return;
+                     if (r == lock_resource::grace && m != lock_mode::nl && refuse != 0) {
+                         --refuse; // conversion deadlock: the mode stays what it was
+                         world_.after(world_.next(*this, world::lock_events), [this, l, r, n] {
+                             if (l == life)
+                                 take(input::lock_refused{r, n, EDEADLK});
+                         });
+                         return;
+                     }
+                     world_.locks.convert(id, {r, r == lock_resource::grace ? node_id{} : n}, m,
+                                          value ? &*value : nullptr);
+                     world_.pump_locks();
+                 });
 }
 
 void node::cancel(lock_resource r, node_id n) {
@@ -316,7 +317,7 @@ void world::run_until(const std::function<bool()>& f, duration limit, const char
 
 void world::boot(unsigned i) {
     node& n = (*this)[i];
-    fence(i); // a node that comes up clean is as good as fenced
+    fence(i);                  // a node that comes up clean is as good as fenced
     component_of_.erase(n.id); // it may be back before anybody noticed that it was gone
     n.powered = n.corosync = true;
     n.paused = false;
@@ -364,8 +365,7 @@ void world::start_daemon(unsigned i) {
     p.boot = n.boot;
     n.daemon = std::make_unique<engine>(
         ports{n, n, n, n, n, n, n, n}, [&n] { return n.clock(); },
-        [this, &n](instant t) { arm(n, t); }, p,
-        n.has_disk ? std::optional(n.disk) : std::nullopt);
+        [this, &n](instant t) { arm(n, t); }, p, n.has_disk ? std::optional(n.disk) : std::nullopt);
     n.upcalls.clear();
     // What it is told of the servers that its predecessor knew, and which of them have gone since.
     const auto known = n.kept;

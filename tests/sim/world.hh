@@ -4,7 +4,8 @@
 // simulator draws it.
 //
 //   world.cc  events, clocks, life and death of nodes and daemons, the node's ports
-//   ring.cc   corosync: rings, agreed order, what is stuck when a token is lost; dlm_controld's stop
+//   ring.cc   corosync: rings, agreed order, what is stuck when a token is lost; dlm_controld's
+//   stop
 #pragma once
 
 #include "adapters/embedded_locks.hh"
@@ -56,26 +57,26 @@ public:
     std::uint64_t boot = 0;   // of the node
     std::uint64_t keeper = 0; // life of graced-dlm; 0 while there is none
     std::uint64_t keepers = 0;
-    std::uint64_t socket = 0; // life of the daemon's netlink socket
-    unsigned side = 0;          // of a cut network: nodes of one side hear each other
-    instant stopped_until = 0;  // nothing reaches the daemon before (it hangs, or all is paused)
-    bool paused = false;        // the whole node is
-    duration skew = 0;          // its clock minus the world's
-    bool trip_pending = false;  // its ring has changed, dlm_controld has not heard of it yet
+    std::uint64_t socket = 0;    // life of the daemon's netlink socket
+    unsigned side = 0;           // of a cut network: nodes of one side hear each other
+    instant stopped_until = 0;   // nothing reaches the daemon before (it hangs, or all is paused)
+    bool paused = false;         // the whole node is
+    duration skew = 0;           // its clock minus the world's
+    bool trip_pending = false;   // its ring has changed, dlm_controld has not heard of it yet
     bool locks_in_doubt = false; // the keeper died, and the daemon does not know yet
-    instant echoed = 0;         // when it sent the latest heartbeat that another node heard
+    instant echoed = 0;          // when it sent the latest heartbeat that another node heard
     sim::kernel kern;
     stored_state disk;
     bool has_disk = false;
     std::deque<store_batch> unsynced; // given to the disk, not durable yet
     duration slow_disk = 0;
     bool disk_full = false;
-    bool disk_broken = false;     // the store has said that it failed: commits are lost
-    std::uint64_t store_life = 0; // of the store; commits of an older one become nothing
-    bool out_of_group = false;    // the daemon has left it, and lives
-    unsigned crash_in = 0; // power fails in the midst of so many commits from now; 0: not
-    unsigned refuse = 0;   // so many conversions upward are refused with EDEADLK
-    std::set<std::string> running;                              // servers whose nfsd runs here
+    bool disk_broken = false;      // the store has said that it failed: commits are lost
+    std::uint64_t store_life = 0;  // of the store; commits of an older one become nothing
+    bool out_of_group = false;     // the daemon has left it, and lives
+    unsigned crash_in = 0;         // power fails in the midst of so many commits from now; 0: not
+    unsigned refuse = 0;           // so many conversions upward are refused with EDEADLK
+    std::set<std::string> running; // servers whose nfsd runs here
     // What its daemon has written of them before anybody heard of it (/run/graced/servers).
     struct kept_instance {
         bool running, stopping;
@@ -88,8 +89,8 @@ public:
     std::vector<std::string> news;
     std::map<std::uint64_t, std::string> grace_starts; // tickets that wait, by server
     bool verbose = false, keep_news = true;
-    std::uint64_t heard = 0; // place of the message that was delivered last
-    instant told_at = 0; // the daemon has been told of its ring's last change
+    std::uint64_t heard = 0;            // place of the message that was delivered last
+    instant told_at = 0;                // the daemon has been told of its ring's last change
     instant timer = 0, timer_event = 0; // when the daemon wants a tick, and when an event is due
     std::map<unsigned, instant> last;   // by channel: when the last event on it arrives
 
@@ -130,15 +131,15 @@ class watcher {
 public:
     virtual ~watcher() = default;
     virtual void stepped() {}
-    virtual void sent(node&, const bytes&) {}                           // by the daemon
+    virtual void sent(node&, const bytes&) {} // by the daemon
     virtual void ordered(node_id /*from*/, const bytes&, std::uint64_t /*component*/) {}
     virtual void group_changed(std::uint64_t /*component*/) {}
     virtual void merged(node&) {} // others left its ring and came (back) into it in one breath
-    virtual void committed(node&, const store_batch&) {}                // it is durable
-    virtual void committing(node&, const store_batch&) {}               // it was asked for
+    virtual void committed(node&, const store_batch&) {}                  // it is durable
+    virtual void committing(node&, const store_batch&) {}                 // it was asked for
     virtual void locks_dropped(node&, const std::set<node_id>& /*of*/) {} // by its dlm_controld
     virtual void daemon_died(node&) {}
-    virtual void died(node&) {}                                         // power is off
+    virtual void died(node&) {} // power is off
     virtual void booted(node&) {}
     virtual void gate_opened(node&) {}
     virtual void reclaim_opened(node&, const std::string& /*server*/) {}
@@ -153,7 +154,7 @@ public:
     std::mt19937_64 random;
     duration jitter = 0; // every hop takes up to this much longer
     std::uint64_t draw(std::uint64_t n) { return random() % n; } // 0 .. n-1
-    duration draw_ms(std::int64_t from, std::int64_t to); // milliseconds, as nanoseconds
+    duration draw_ms(std::int64_t from, std::int64_t to);        // milliseconds, as nanoseconds
     duration hop();
     // The delay of the next event on one of a node's channels: never before an earlier one.
     enum channel : unsigned {
@@ -171,17 +172,18 @@ public:
     instant now = seconds(1);
     std::map<node_id, std::unique_ptr<node>> nodes;
     embedded_lock_table locks;
-    instant token = seconds(1);    // silent death to confchg
-    duration slow_ring = 0;        // a ring's name may come so much later
-    duration late_permit = 0;      // the kernel's permit timer fires up to so much later
-    bool v0 = false;               // nfsd asks for each client, and keeps no list
-    unsigned lose_value = 0;       // one fencing of so many loses the value block; 0: none
-    std::set<node_id> unfenced;    // died or were cut off since they were last known to be fenced
+    instant token = seconds(1); // silent death to confchg
+    duration slow_ring = 0;     // a ring's name may come so much later
+    duration late_permit = 0;   // the kernel's permit timer fires up to so much later
+    bool v0 = false;            // nfsd asks for each client, and keeps no list
+    unsigned lose_value = 0;    // one fencing of so many loses the value block; 0: none
+    std::set<node_id> unfenced; // died or were cut off since they were last known to be fenced
     std::vector<std::string> violations;
     watcher* watch = nullptr;
     transitions* told = nullptr; // hears of everything, for the model
     // How often what is drawn in here happened.
-    std::uint64_t lost_batches = 0, late_rings = 0, late_permits = 0, lost_values = 0, in_flight = 0;
+    std::uint64_t lost_batches = 0, late_rings = 0, late_permits = 0, lost_values = 0,
+                  in_flight = 0;
     std::uint64_t steps = 0;
     std::uint64_t lock_changes = 0, orders = 0;
 
@@ -192,8 +194,8 @@ public:
     void kill_daemon(unsigned id);  // SIGKILL: PROCDOWN
     void break_disk(unsigned id);   // the store fails, until mend_disk()
     void mend_disk(unsigned id);
-    void power_off(unsigned id);    // silent: confchg after `token`, DLM frozen until fence()
-    void fence(unsigned id);        // fencing is done
+    void power_off(unsigned id); // silent: confchg after `token`, DLM frozen until fence()
+    void fence(unsigned id);     // fencing is done
     void split(std::vector<std::vector<unsigned>> parts); // new rings at once; nothing to fence
     void cut(unsigned id, unsigned side); // links go; new rings after `token`; it must be fenced
     void merge(unsigned id);              // its links are back
@@ -221,7 +223,7 @@ public:
 
     void pump_locks();
     bool in_ring(node_id) const;
-    std::set<node_id> ring_of(node_id) const;  // nodes that it sees
+    std::set<node_id> ring_of(node_id) const; // nodes that it sees
     std::set<node_id> group_of(std::uint64_t component) const;
     std::set<node_id> controlds(node_id) const; // dlm_controld's group, as this node sees it
     std::uint64_t component(node_id) const;
@@ -240,13 +242,13 @@ private:
     using message = std::shared_ptr<const bytes>;
     struct ring_state {
         std::uint64_t seq = 0;
-        std::set<node_id> ring;                  // nodes
-        std::map<node_id, std::uint64_t> group;  // with a daemon, and which life of it
-        bool stalled = false;                    // the token is lost: nothing is ordered
+        std::set<node_id> ring;                 // nodes
+        std::map<node_id, std::uint64_t> group; // with a daemon, and which life of it
+        bool stalled = false;                   // the token is lost: nothing is ordered
         instant stalled_since = 0;
         std::vector<std::pair<node_id, message>> held;
     };
-    void from_kernel(node&, any_input); // by netlink
+    void from_kernel(node&, any_input);         // by netlink
     void deliver(node&, std::function<void()>); // the next input of the group for this node
     void hand_out(node_id from, const message&, const std::set<node_id>& to);
     void join_group(node&, std::uint64_t life);

@@ -725,7 +725,7 @@ TEST_CASE("a damaged database is set aside where others have the records") {
     CHECK(content(dir.file()) == std::string(8192, 'T'));
     // Whoever cannot tell whose it is leaves it alone.
     fs::remove(dir.file());
-    write_all(dir.file(), {});
+    write_all(dir.file(), {{store_op::put_record{"vs1", "a", {epoch{1}, ""}}}});
     shell_sql(dir.file(), "PRAGMA application_id = 7");
     CHECK(open_error(options).code == EPROTO);
 }

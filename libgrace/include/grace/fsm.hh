@@ -328,8 +328,8 @@ private:
     permit permit_;
     instant permit_sent_ = 0;
     std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
-    // Left the ring, and may be in it again before NODEDOWN is told: how often each had died before.
-    // No group's news tells it of a node without daemon.
+    // Left the ring, and may be in it again before NODEDOWN is told: how often each had died
+    // before. No group's news tells it of a node without daemon.
     std::map<node_id, std::uint64_t> returned_;
     std::uint64_t barrier_ = 0; // number of the barrier that is out
     std::uint64_t barrier_trips_ = 0, barrier_round_ = 0;
