@@ -36,4 +36,14 @@
 #define GATE_SETLKW_STATE	TASK_KILLABLE
 #endif
 
+/*
+ * Does lockd drop its locks because it ends?  6.1's also does at SIGKILL; 6.12's
+ * heeds no signal and is not ended by kthread_stop().
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define gate_lockd_ends()	true
+#else
+#define gate_lockd_ends()	kthread_should_stop()
+#endif
+
 #endif /* _GATE_COMPAT_H */

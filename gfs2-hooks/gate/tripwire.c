@@ -82,7 +82,7 @@ static void notrace lockd_stops(unsigned long ip, unsigned long parent_ip,
 {
 	if (mutant_no_tripwire)
 		return;
-	if ((current->flags & PF_KTHREAD) && kthread_should_stop())
+	if ((current->flags & PF_KTHREAD) && gate_lockd_ends())
 		lockd_shim_trip(LOCKD_SHIM_CAUSE_LOCKD_STOP);
 	else
 		lockd_shim_server_stop(NULL, LOCKD_SHIM_CAUSE_LOCKD_STOP);
