@@ -461,6 +461,8 @@ void daemon::answer(ticket id, request_status status, const std::string& detail)
     auto it = asked_.find(id.value);
     if (it == asked_.end())
         return;
+    if (status == request_status::done && importing_.contains(id.value))
+        return; // hosted here: go_on_importing() has the rest
     it->second.finish(control_answer(status, detail));
     asked_.erase(it);
     progress_.erase(id.value);
