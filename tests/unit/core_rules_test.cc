@@ -198,8 +198,7 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::bypass{{}, false, t},
         input::wait{phase::normal, t},
         input::forget{t},
-        input::tick{},
-        input::store_opened{""}};
+        input::tick{}};
     const lvb_bytes value = wire::encode_lock_value({epoch{2}, epoch{1}, epoch{1}});
     const std::vector<any_effect> effects{
         effect::close_gate{epoch{2}, 1},
@@ -211,8 +210,6 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         effect::persist{{}, position{2}},
         effect::send{{}},
         effect::query_dlm_members{},
-        effect::leave_group{},
-        effect::join_group{},
         effect::convert{lock_resource::grace, {}, lock_mode::cw, false, {}},
         effect::convert{lock_resource::grace, {}, lock_mode::pr, true, value},
         effect::cancel{lock_resource::alive, two},
