@@ -248,7 +248,7 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         kinds.insert(e.index());
     }
     CHECK(kinds.size() == std::variant_size_v<any_effect>);
-    CHECK(describe(inputs[22]) == "create vs1/a\\x20b\\x5c (ticket 7)");
+    CHECK(describe(inputs[23]) == "create vs1/a\\x20b\\x5c (ticket 7)");
     CHECK(describe(effects[6]) == "lock grace to PR, value C 2, R 1, purged 1");
     std::set<std::string> words;
     for (auto g : {gate_state::closed, gate_state::reclaim, gate_state::open})
