@@ -49,6 +49,15 @@ def margin(cluster, what, silenced, judge, since, reason="permit"):
     return left
 
 
+def permit_left(cluster, judge, silent, ttl):
+    """For a node whose gate nobody can look at any more: seconds from the end of the longest permit that it can have
+    had when it fell silent to the change of the membership on `judge`."""
+    changed, _ = when(cluster, judge, "corosync", CONFCHG, silent)
+    left = changed - silent - ttl / 1000
+    assert left > judge.clock.uncertainty, f"a permit could outlast the membership by {-left:.3f} s"
+    return left
+
+
 def rates(cluster, nodes):
     """Guests that booted on a starved machine may have clocks that run at another rate (2.7 times as fast was seen). The permit
     bears a factor of 2.7 between two nodes (2.2 token timeouts to 0.8), but then this scenario measures the wrong thing."""
@@ -122,13 +131,8 @@ def run(cluster):
     cluster.fence.hold()
     began = time.monotonic()
     node1.kill()
-    changed, _ = when(cluster, node2, "corosync", CONFCHG, began)
-    left = changed - began - ttl / 1000
-    cluster.step(
-        f"killed: its last permit was over {ttl / 1000:.2f} s later at most, membership changed on node2 after "
-        f"{changed - began:.2f} s: {left:.2f} s to spare"
-    )
-    assert left > node2.clock.uncertainty, f"killed: a permit could outlast the membership by {-left:.3f} s"
+    left = permit_left(cluster, node2, began, ttl)
+    cluster.step(f"killed: its last permit was over {left:.2f} s before the membership changed on node2 at the latest")
     back(cluster, node1)
 
     # Paused, its clock runs on: it wakes up behind its permit. No local lock gets through.
@@ -138,10 +142,13 @@ def run(cluster):
     cluster.fence.hold()
     began = time.monotonic()
     node1.pause()
-    when(cluster, node2, "corosync", CONFCHG, began)
+    left = permit_left(cluster, node2, began, ttl)
     node1.resume()
     assert not probe.try_lock(), "a node that was paused for longer than its permit granted a lock"
-    cluster.step(f"paused for {time.monotonic() - began:.1f} s, its clock running: no lock after it woke up")
+    cluster.step(
+        f"paused for {time.monotonic() - began:.1f} s, its clock running: its last permit was over {left:.2f} s before the "
+        "membership changed at the latest; no lock after it woke up"
+    )
     back(cluster, node1)
 
     # Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
