@@ -212,6 +212,7 @@ private:
     void decide_founding();
     void on_new_view();
     void judge_loss();
+    bool others_may_have_gone_on(const input::quorum&) const;
     void persist(store_batch);
 
     // --- fsm.cc: the rules ---
