@@ -615,6 +615,14 @@ void fsm::on(const input::create& c) {
     records_.push_back({c.id, {false, c.server, c.client, c.princhash}, {}, {}});
 }
 
+// What an nfsd asked that is no more. Bad scenario: a client's reclaim waits while this node is out
+// of the group, and the nfsd ends meanwhile. Said after the START that stands for its lost locks,
+// the record passes for a reclaim out of that START's list: the client may not reclaim, and has
+// nothing.
+void fsm::forget_upcalls(const std::string& server) {
+    std::erase_if(records_, [&](const pending_record& p) { return p.change.server == server; });
+}
+
 void fsm::on(const input::remove& r) {
     records_.push_back({r.id, {true, r.server, r.client, {}}, {}, {}});
 }
@@ -642,6 +650,7 @@ void fsm::on(const input::grace_start& g) {
         i->running = false;
         i->answered = {};
     }
+    forget_upcalls(g.server);
     grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
 }
 

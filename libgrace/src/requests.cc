@@ -34,6 +34,7 @@ void fsm::on(const input::nfsd_ended& e) {
     i.dropped |= i.running && !i.stopping;
     i.running = false;
     i.answered = {};
+    forget_upcalls(e.server);
 }
 
 void fsm::on(const input::instance_gone& g) {
@@ -63,6 +64,7 @@ void fsm::on(const input::stop& q) {
 
 void fsm::on(const input::released& q) {
     instances_.erase(q.server);
+    forget_upcalls(q.server);
     ask(q.id, request_kind::released, q.server);
 }
 

@@ -228,6 +228,7 @@ private:
     void decide_durable();
     void decide_barrier();
     void decide_records();
+    void forget_upcalls(const std::string& server);
     void decide_grace_starts();
     void decide_requests();
     bool settle(ticket, request&); // true: answered
