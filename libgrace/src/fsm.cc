@@ -679,8 +679,10 @@ void fsm::decide_grace_starts() {
         const bool known = synced_ && it != state_.servers.end();
         const bool ours = known && it->second.host == params_.self;
         if (now_ < g.give_up) {
+            // Bad scenario: this node is cut off, and what its side heard last was a purge; its
+            // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
             const bool ready =
-                ours && !i.dropped &&
+                ours && acting() && !i.dropped &&
                 (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.
@@ -706,7 +708,7 @@ void fsm::decide_grace_starts() {
             for (const auto& [client, rec] : it->second.records)
                 if (rec.at <= state_.recovery)
                     clients.push_back({client, rec.princhash});
-        i.answered = ours ? it->second.start : start_count{};
+        i.answered = ours && acting() ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;
         tell(news_level::info, "server " + g.server + ": nfsd is up; " +
