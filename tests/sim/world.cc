@@ -19,15 +19,9 @@ void apply_batch(stored_state& s, const store_batch& batch) {
             overloaded{
                 [&](const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; },
                 [&](const store_op::remove_record& o) { s.records[o.server].erase(o.client); },
-                [&](const store_op::lower& o) {
-                    s.records[o.server].lower(o.limit);
-                },
-                [&](const store_op::renew& o) {
-                    s.records[o.server].renew(o.at);
-                },
-                [&](const store_op::purge& o) {
-                    s.records[o.server].purge(o.limit);
-                },
+                [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
+                [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
+                [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
                 [&](const store_op::replace_all& o) { s.records = o.records; },
                 [&](const store_op::put_meta& o) { s.meta = o.meta; },
             },
@@ -434,6 +428,7 @@ void world::kill_daemon(unsigned i) {
     lose_unsynced(n);
     const std::uint64_t life = n.life++;
     n.locks_in_doubt = false;
+    n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
