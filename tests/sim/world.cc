@@ -430,6 +430,7 @@ void world::kill_daemon(unsigned i) {
     lose_unsynced(n);
     const std::uint64_t life = n.life++;
     n.locks_in_doubt = false;
+    n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
