@@ -268,7 +268,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (n.corosync && w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
+        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
