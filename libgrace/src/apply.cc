@@ -132,6 +132,12 @@ struct applier {
         n.permit_ttl = m.permit_ttl;
         n.durable = {};
         n.enforcing = {};
+        // Bad scenario: power fails everywhere in the midst of a reclaim. The group is founded
+        // before the daemon of its host is up, so for all that the founders know the nfsd may still
+        // run.
+        for (auto& [name, v] : s.servers)
+            if (v.host == sender && has_records(v) && !m.running.contains(name))
+                start_server(s, name, locks::gone, out.ops);
     }
 
     void operator()(const msg::snapshot& m) {

@@ -190,8 +190,15 @@ void checker::merged(node& n) {
 void checker::committing(node& n, const store_batch& batch) {
     for (const store_operation& op : batch) {
         const auto* p = std::get_if<store_op::purge>(&op);
-        if (!p || !w_.quorate(n.id) || w_.unfenced.contains(n.id) || purged_[p->server] >= p->limit)
+        if (!p || purged_[p->server] >= p->limit)
             continue;
+        if (!w_.quorate(n.id) || w_.unfenced.contains(n.id)) {
+            const bool others_go_on =
+                std::ranges::any_of(w_.nodes, [&](auto& e) { return w_.quorate(e.first); });
+            if (!others_go_on)
+                truth.purged_or_not(p->server);
+            continue;
+        }
         purged_[p->server] = p->limit;
         twin::server& v = truth.servers[p->server];
         for (auto& [id, other] : w_.nodes)
