@@ -548,7 +548,12 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     confirmed_[{n.id, server}].clear();
     const auto& list = n.nfsd_lists[server];
     twin::server& v = truth.servers[server];
-    homes_[server] = n.id;
+    // Where the DLM waits for a fencing it can lock nothing: it is nobody's home, and has nothing
+    // to lose when the node goes.
+    if (w_.unfenced.contains(n.id))
+        behind_.insert({n.id, server});
+    else
+        homes_[server] = n.id;
     for (const std::string& client : list)
         if (v.clients[client].rec == on_record::no)
             fail("S3: " + client + " of " + server + " was purged, and may reclaim");

@@ -394,20 +394,23 @@ void world::gather(unsigned side) {
             ring.insert(id);
     // Who died with all the others, too, must be fenced first, and who was not there when those
     // that are here came up (dlm: enable_startup_fencing).
-    if (ring.size() * 2 > nodes.size())
+    const bool quorate = ring.size() * 2 > nodes.size();
+    if (quorate)
         for (auto& [id, n] : nodes)
             if (n->powered && !ring.contains(id))
                 unfenced.insert(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
-    // Members of their rings that do not come along, and that nobody has missed so far.
+    // Members of their rings that do not come along, and that nobody has missed so far. Who comes
+    // together on another side is missed by them, as if it had waited for the token's time.
     for (node_id id : std::set<node_id>(ring))
         for (node_id m : ring_of(id)) {
-            if (side != 0 || ring.contains(m) || component(m) != component(id))
+            if (ring.contains(m) || component(m) != component(id) || (side != 0 && quorate))
                 continue;
-            unfenced.insert(m);
-            locks.freeze(m);
+            const node_id missed = side == 0 ? m : id;
+            unfenced.insert(missed);
+            locks.freeze(missed);
         }
     std::erase_if(component_of_, [&](auto& e) {
         const node& n = *nodes.at(e.first);
