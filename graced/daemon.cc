@@ -515,7 +515,8 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
     take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
-    tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
+    tracker_->watch(server, i.pipe, i.cld_version,
+                    i.nfsd_fs); // tells at once if its nfsd has gone since
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -721,6 +722,8 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
         return h.fail("bad_request", "a server's name has 1 to 64 characters");
     server_instance i;
     i.netns = r.value("netns", "");
+    if (i.netns.empty()) // the node's own
+        i.netns = "/proc/self/ns/net";
     i.nfsd_fs = r.value("nfsd_fs", "");
     i.pipe = r.value("pipe", "");
     i.cld_version = r.value("cld_version", 2);

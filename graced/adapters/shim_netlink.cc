@@ -3,6 +3,8 @@
 // written in lockd-shim/uapi/lockd_shim.h.
 #include "graced/adapters/shim_netlink.hh"
 
+#include "graced/adapters/kernel_write.hh"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -827,15 +829,12 @@ void shim_netlink::end_nfsd_grace(const std::string& server) {
         writers_->busy.insert(path);
     }
     const auto write_it = [path, server, shared = writers_] {
-        const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-        const bool written = fd >= 0 && write(fd, "Y\n", 2) == 2;
+        const int code = write_apart(path, "Y\n");
         // EBUSY: nfsd does not run, or its grace is over (fs/nfsd/nfsctl.c write_v4_end_grace).
-        if (!written && !(fd >= 0 && errno == EBUSY))
+        if (code != 0 && code != EBUSY)
             spdlog::warn("cannot end the grace of nfsd of server {}: {}: {}; it ends by itself "
                          "when nfsv4gracetime has passed",
-                         server, path, text_of(errno));
-        if (fd >= 0)
-            close(fd);
+                         server, path, text_of(code));
         const std::lock_guard held(shared->lock);
         shared->busy.erase(path);
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Verbs that only look: status, dump, servers, nodes, clients, version.
 #include "graced/ctl/gracectl.hh"
-#include "graced/ctl/nfsd_clients.hh"
+#include "graced/nfsd_clients.hh"
 #include "graced/ctl/render.hh"
 #include "graced/hex.hh"
 
