@@ -165,6 +165,7 @@ std::optional<fatal> daemon::start() {
 
     store_options so;
     so.path = config_.store.path;
+    so.history = history_path();
     so.stall_timeout = config_.store.stall_timeout;
     // A single host has the only copy: what to do with a damaged one is for a person to decide.
     so.set_aside = config_.graced.state == daemon_state::cluster;
@@ -570,7 +571,8 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         nlohmann::json answer =
             clients_json(engine_->machine(), server(), r.value("after_server", ""),
                          r.value("after_hex", ""), 10000);
-        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        // Where gracectl may look by itself: thousands of files, which this loop must not read.
+        answer["history"] = history_path();
         for (const auto& [name, i] : instances_->all())
             if (i.running && !i.nfsd_fs.empty())
                 answer["nfsd_fs"][name] = i.nfsd_fs;

@@ -72,6 +72,7 @@ private:
     void on_server_running(const nlohmann::json&, const reply_handle&);
     void go_on_importing();
     void on_import(const nlohmann::json&, const control_peer&, const reply_handle&);
+    [[nodiscard]] std::string history_path() const { return config_.store.path + ".history"; }
     nlohmann::json status() const;
     std::optional<node_id> find_node(const std::string& name_or_id) const;
 

@@ -17,6 +17,7 @@ state = "cluster"
 log_level = "debug"
 [grace]
 period = {period}
+grace_start_hold = 60
 [store]
 path = "/var/lib/graced/graced.sqlite"
 [locks]
