@@ -4,6 +4,7 @@
 #include "graced/hex.hh"
 #include "graced/status.hh"
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <ctime>
@@ -435,6 +436,7 @@ void daemon::every_second() {
             spdlog::error("fence_command ended with status {}", how);
         return true;
     });
+    look_for_untracked();
     const fsm& f = engine_->machine();
     std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
@@ -454,6 +456,28 @@ void daemon::every_second() {
         progress_[id] = line;
         handle.progress(line);
     }
+}
+
+// Bad scenario: nfsd is started again by hand while this daemon is away for more than a second. The
+// kernel says nothing but a line in its log, takes the pipe away, and keeps no records.
+void daemon::look_for_untracked() {
+    if (!shim_)
+        return;
+    const auto pipes = tracker_->status();
+    for (const auto& p : pipes) {
+        int& seconds = untracked_[p.server];
+        seconds = shim_->nfsd_runs(p.server) && !p.connected ? seconds + 1 : 0;
+        if (seconds == untracked_patience)
+            spdlog::error("{}", untracked_text(p.server));
+    }
+    std::erase_if(untracked_, [&](const auto& u) {
+        return std::ranges::none_of(pipes, [&](const auto& p) { return p.server == u.first; });
+    });
+}
+
+std::string daemon::untracked_text(const std::string& server) {
+    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+           "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
 // --- what the engine says to people ---
@@ -553,6 +577,9 @@ nlohmann::json daemon::status() const {
     for (const auto& p : tracker_->status())
         if (!p.trouble.empty() && p.connected != p.tracked)
             c.warnings.push_back("server " + p.server + ": " + p.trouble);
+    for (const auto& [server, seconds] : untracked_)
+        if (seconds >= untracked_patience)
+            c.warnings.push_back(untracked_text(server));
     return status_json(engine_->machine(), c);
 }
 

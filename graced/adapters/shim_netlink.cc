@@ -5,6 +5,7 @@
 
 #include "graced/adapters/kernel_write.hh"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -797,6 +798,16 @@ void shim_netlink::set_namespace(std::string server, std::string netns_path,
     place& p = places_[std::move(server)];
     p.netns = std::move(netns_path);
     p.nfsd = std::move(nfsd_path);
+}
+
+bool shim_netlink::nfsd_runs(const std::string& server) const {
+    const auto at = places_.find(server);
+    struct stat st {};
+    if (at == places_.end() || stat(at->second.netns.c_str(), &st) != 0)
+        return false;
+    return std::ranges::any_of(status_.namespaces, [&](const shim::network_namespace& ns) {
+        return ns.nfsd_up && ns.inode == st.st_ino;
+    });
 }
 
 void shim_netlink::forget(const std::string& server) {

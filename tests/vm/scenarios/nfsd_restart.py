@@ -61,6 +61,8 @@ def run(cluster):
     mine.write("A reclaimed again")
     other.write("B never stopped")
     cluster.step("started again, tracked: A reclaimed, B never noticed")
+    a.cut()
+    untracked_by_hand(cluster, node1)
 
 
 def untracked(cluster, node):
@@ -79,6 +81,22 @@ def untracked(cluster, node):
         node.run("mv /usr/sbin/rpc.nfsd.real /usr/sbin/rpc.nfsd")
     assert node.run("ip -n graced-vs1 addr", check=False).rc != 0, "the untracked server has its namespace and address still"
     cluster.step("nfsd that found nobody at its pipe: graced-server said so, and took it down before a client could come")
+
+
+def untracked_by_hand(cluster, node):
+    """The same by hand, while graced is away: the next graced says so."""
+    node.graced.kill()
+    node.graced.wait(10)
+    node.run(
+        f"echo 0 > {_graced.nfsd('vs1', 'threads')}; nsenter --net=/run/netns/graced-vs1 --mount=/run/graced/servers/vs1/ns/mnt "
+        "--uts=/run/graced/servers/vs1/ns/uts rpc.nfsd 4", timeout=120,
+    )  # fmt: skip
+    _graced.start_daemon(cluster, node)
+    cluster.wait(
+        lambda: any("vs1: its nfsd runs UNTRACKED" in warning for warning in (_graced.status(node) or {}).get("warnings", [])),
+        60, "gracectl status to say that vs1 is not tracked",
+    )  # fmt: skip
+    cluster.step("started by hand while graced was away: its successor says that nobody tracks that nfsd")
 
 
 def cleanup(cluster):
