@@ -54,8 +54,8 @@ inline std::string printable(std::string_view s) {
 }
 // The bytes that printable() has shown, or hexadecimal digits stand for.
 inline std::string from_printable(std::string_view s) {
-    if (auto bytes = from_hex(s); bytes && !bytes->empty())
-        return *bytes;
+    if (auto digits = from_hex(s); digits && !digits->empty())
+        return *digits;
     std::string out;
     while (!s.empty()) {
         const auto byte =

@@ -52,7 +52,7 @@ def story(cluster, version):
 
     polls = rivals[1:]
     for rival in polls:
-        rival.poll(120)
+        rival.poll(300)
     began = time.monotonic()
     node1.run("graced-server stop vs1", timeout=180)
     b.restore()
