@@ -31,22 +31,22 @@ addresses = ["{address}/24"]
 interface = "eth0"
 exports = ["/srv/data *(rw,no_root_squash,fsid=0,no_subtree_check)"]
 threads = 4
-nfs_versions = ["4.1", "4.2"]
+nfs_versions = [{versions}]
 lease_time = 20
 """
 
 
-def install(node):
+def install(node, versions):
     """What `cmake --install` and a package would do. Stripped copies: from the host's disk, with what
     debuggers want, a program takes more than a second to start here."""
-    for program in ("graced", "graced-dlm", "gracectl"):
+    for program in ("graced", "graced-dlm", "gracectl", "graced-callout"):
         node.run(f"strip -o /usr/sbin/{program} {BIN}/{program}", timeout=60)
     hooks = image.CHECKOUT / "gfs2-hooks"
     node.run(f"ln -sf {hooks}/server/graced-server {hooks}/fence/fence_graced /usr/sbin/")
     node.run("mkdir -p /etc/graced /run/graced /run/log; mount --make-rshared /")
     text = CONFIG.format(period=GRACE_PERIOD)
     for name, address in SERVERS.items():
-        text += SERVER.format(name=name, address=address)
+        text += SERVER.format(name=name, address=address, versions=versions)
     node.put("/etc/graced/graced.conf", text)
 
 
@@ -56,10 +56,10 @@ def start_daemon(cluster, node):
     return node.graced
 
 
-def before_mount(cluster, node, parameters="", mutants=False):
+def before_mount(cluster, node, parameters="", mutants=False, versions='"4.1", "4.2"'):
     """Start order on a node: corosync, dlm, graced (gate attached and closed), then GFS2."""
     modules, _ = _gate.build(node.run("uname -r").out.strip(), mutants=mutants)
-    install(node)
+    install(node, versions)
     node.run("modprobe dlm; modprobe gfs2; modprobe nfsd; modprobe macvlan", timeout=60)
     _gate.load(node, modules, parameters)
     start_daemon(cluster, node)
