@@ -234,7 +234,7 @@ TEST_CASE("clients come in pages") {
     const auto page = [](const char* name, bool more) {
         return json{
             {"ok", true},
-            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}}})},
+            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}, {"key_hex", name}}})},
             {"more", more}};
     };
     b.answers = {page("aa", true), page("bb", true), page("cc", false)};
