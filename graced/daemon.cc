@@ -75,6 +75,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    nfs3_.reset();
     import_.reset();
     tracker_.reset();
     locks_.reset();
@@ -237,6 +238,12 @@ std::optional<fatal> daemon::start() {
         ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
+    nfs3_ = std::make_unique<nfs3_tracker>(
+        loop_, *import_, [this]() -> const fsm& { return engine_->machine(); }, boottime);
+    if (shim_)
+        shim_->hosts_from([this](const std::string& server) {
+            return reclaiming_hosts(engine_->machine().replicated(), server);
+        });
     engine_->before_effects([this] { keep_instances(); });
 
     control_options co;
@@ -437,6 +444,7 @@ void daemon::every_second() {
         return true;
     });
     look_for_untracked();
+    nfs3_->every_second();
     const fsm& f = engine_->machine();
     std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
@@ -542,6 +550,7 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
     take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
     tracker_->watch(server, i.pipe, i.cld_version,
                     i.nfsd_fs); // tells at once if its nfsd has gone since
+    nfs3_->watch(server, {i.callout, i.callout_user, i.rmtab});
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -605,6 +614,9 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                 answer["nfsd_fs"][name] = i.nfsd_fs;
         return h.finish(answer);
     }
+    if (verb == "mounts")
+        return h.finish(mounts_json(engine_->machine(), server(), r.value("after_server", ""),
+                                    r.value("after_hex", ""), 10000));
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -644,11 +656,6 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                                          h.fail("failed", done.error().message);
                                  });
     }
-    if (verb == "server-hosts") {
-        if (shim_)
-            shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
-        return h.finish(nlohmann::json::object());
-    }
     if (verb == "import")
         return on_import(r, peer, h);
     if (verb == "server-start")
@@ -659,6 +666,7 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::stop{server(), id});
     if (verb == "server-released") {
         tracker_->unwatch(server());
+        nfs3_->unwatch(server());
         if (shim_)
             shim_->forget(server());
         instances_->remove(server());
@@ -756,6 +764,9 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
     i.nfsd_fs = r.value("nfsd_fs", "");
     i.pipe = r.value("pipe", "");
     i.cld_version = r.value("cld_version", 2);
+    i.callout = r.value("callout", "");
+    i.callout_user = r.value("callout_user", std::uint32_t{0});
+    i.rmtab = r.value("rmtab", "");
     if (i.pipe.empty())
         return h.fail("bad_request", "server-start needs the path of the server's cld pipe");
     if (auto it = instances_->all().find(name);

@@ -15,6 +15,7 @@
 #include "graced/config.hh"
 #include "graced/engine.hh"
 #include "graced/instances.hh"
+#include "graced/nfs3_tracker.hh"
 #include "graced/record_import.hh"
 
 #include <memory>
@@ -94,6 +95,7 @@ private:
     std::unique_ptr<kernel_port> no_kernel_;
     std::unique_ptr<cld_tracker> tracker_;
     std::unique_ptr<record_import> import_;
+    std::unique_ptr<nfs3_tracker> nfs3_;
     std::unique_ptr<control_server> control_;
     std::unique_ptr<notifier> notify_;
     std::optional<instance_registry> instances_;

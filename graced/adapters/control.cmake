@@ -4,6 +4,7 @@ graced_adapter(graced_config SOURCES config.cc LIBS nlohmann_json::nlohmann_json
 graced_adapter(graced_control SOURCES adapters/control_ipc.cc LIBS nlohmann_json::nlohmann_json)
 graced_adapter(graced_control_client SOURCES adapters/control_client.cc
                LIBS nlohmann_json::nlohmann_json)
+graced_adapter(graced_callout SOURCES adapters/callout_socket.cc)
 graced_adapter(graced_node_view SOURCES node_view.cc LIBS PkgConfig::corosync)
 graced_adapter(graced_notify SOURCES adapters/notify.cc LIBS PkgConfig::systemd)
 

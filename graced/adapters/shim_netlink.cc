@@ -656,7 +656,11 @@ void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std
     tell_hosts(server, at.value); // performed after it, in the order in which they are sent
 }
 
-void shim_netlink::set_hosts(const std::string& server, std::vector<std::string> hosts) {
+void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
+    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
+    if (!host_source_)
+        return;
+    auto hosts = host_source_(server);
     std::erase_if(hosts,
                   [](const auto& h) { return h.empty() || h.size() >= LOCKD_SHIM_HOST_LEN; });
     if (hosts.size() > LOCKD_SHIM_HOSTS_MAX) {
@@ -664,14 +668,7 @@ void shim_netlink::set_hosts(const std::string& server, std::vector<std::string>
                       hosts.size(), LOCKD_SHIM_HOSTS_MAX);
         hosts.resize(LOCKD_SHIM_HOSTS_MAX);
     }
-    places_[server].hosts = std::move(hosts);
-    if (reclaiming_.contains(server))
-        tell_hosts(server, status_.last.epoch);
-}
-
-void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
-    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
-    for (const std::string& host : places_[server].hosts)
+    for (const std::string& host : hosts)
         hosts_.emplace_back(server, host, at);
     send_hosts();
 }

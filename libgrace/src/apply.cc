@@ -340,14 +340,27 @@ struct applier {
             auto it = s.servers.find(c.server);
             if (it == s.servers.end() || it->second.host != sender)
                 continue;
+            record_map& map = map_of(it->second, c.client);
             if (c.remove) {
-                it->second.records.erase(c.client);
+                map.erase(c.client);
                 out.ops.push_back(store_op::remove_record{c.server, c.client});
-            } else {
-                record rec{s.current, c.princhash};
-                it->second.records[c.client] = rec;
-                out.ops.push_back(store_op::put_record{c.server, c.client, rec});
+                continue;
             }
+            const auto known = map.find(c.client);
+            record rec{s.current, c.princhash};
+            switch (kind_of(c.client)) {
+            case record_kind::nlm:
+                rec.princhash = encode_since(known == map.end() ? s.current : since_of(known->second));
+                break;
+            case record_kind::mount:
+                if (known == map.end() && map.size() >= max_mounts)
+                    continue;
+                break;
+            case record_kind::nfs4:
+                break;
+            }
+            map[c.client] = rec;
+            out.ops.push_back(store_op::put_record{c.server, c.client, rec});
         }
     }
 
@@ -472,8 +485,10 @@ applied found(state& s, const founding& f) {
         }
     }
     store_op::replace_all all;
-    for (const auto& [name, v] : s.servers)
+    for (const auto& [name, v] : s.servers) {
         all.records[name] = v.records;
+        all.mounts[name] = v.mounts;
+    }
     out.ops = {std::move(all)};
     s.wants_durable = s.applied;
     return out;

@@ -24,7 +24,7 @@ inline constexpr int members<view_id> = 2;
 template <>
 inline constexpr int members<node_state> = 12;
 template <>
-inline constexpr int members<server_state> = 7;
+inline constexpr int members<server_state> = 8;
 template <>
 inline constexpr int members<state> = 13;
 template <>
@@ -57,7 +57,7 @@ inline constexpr int members<store_op::renew> = 2;
 template <>
 inline constexpr int members<store_op::purge> = 2;
 template <>
-inline constexpr int members<store_op::replace_all> = 1;
+inline constexpr int members<store_op::replace_all> = 2;
 template <>
 inline constexpr int members<store_op::put_meta> = 1;
 
@@ -266,6 +266,9 @@ struct archive {
             } else if constexpr (n == 7) {
                 auto& [a, b, c, d, e, f, g] = v;
                 return std::tie(a, b, c, d, e, f, g);
+            } else if constexpr (n == 8) {
+                auto& [a, b, c, d, e, f, g, h] = v;
+                return std::tie(a, b, c, d, e, f, g, h);
             } else if constexpr (n == 9) {
                 auto& [a, b, c, d, e, f, g, h, i] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i);
@@ -409,7 +412,7 @@ struct archive {
     }
     static void get(wire::reader& r, record_map& c) {
         get_all<std::pair<std::string, record>>(r, [&](std::pair<std::string, record>&& x) {
-            if (x.first.size() > max_client_name || x.second.princhash.size() > max_princhash)
+            if (x.first.size() > max_record_key || x.second.princhash.size() > max_princhash)
                 r.fail();
             else
                 c.put(x.first, x.second);

@@ -396,7 +396,8 @@ void fsm::decide_done() {
                 i.deadline =
                     std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
             }
-            if (c.reclaimed == c.all && (i.tells_completes || c.all == 0)) {
+            // An NFSv3 client never says that it has reclaimed all it wants.
+            if (c.reclaimed == c.all && ((i.tells_completes && !has_nlm(v)) || c.all == 0)) {
                 i.finished = v.start;
                 i.how = msg::outcome::reclaimed;
             } else if (now_ >= i.deadline) {
@@ -608,7 +609,7 @@ void fsm::decide_records() {
 }
 
 void fsm::on(const input::create& c) {
-    if (c.client.empty() || c.client.size() > max_client_name ||
+    if (c.client.empty() || c.client.size() > max_record_key ||
         c.princhash.size() > max_princhash) {
         emit(effect::answer_upcall{c.id, upcall_status::failed});
         return;
@@ -708,8 +709,9 @@ void fsm::on(const input::grace_done& g) {
     auto it = state_.servers.find(g.server);
     if (!i || it == state_.servers.end() || !it->second.need)
         return;
-    // The kernel ended its own grace: it admits no reclaim any more.
-    if (i->reclaim == reclaim_state::on && i->finished != it->second.start &&
+    // The kernel ended its own grace: it admits no reclaim any more, of an NFSv4 client. Those of NFSv3
+    // go on.
+    if (!has_nlm(it->second) && i->reclaim == reclaim_state::on && i->finished != it->second.start &&
         standing_of(it->second, i->answered) == standing::reclaiming) {
         const reclaim_count c = count_reclaimed(state_, it->second);
         i->finished = it->second.start;
@@ -754,8 +756,8 @@ void fsm::decide_grace_starts() {
         }
         if (ours && it->second.need && i.reclaim == reclaim_state::on)
             for (const auto& [client, rec] : it->second.records)
-                if (rec.at <= state_.recovery)
-                    clients.push_back({client, rec.princhash});
+                if (rec.at <= state_.recovery && kind_of(client) == record_kind::nfs4)
+                    clients.push_back({std::string(client_in(client)), rec.princhash});
         i.answered = ours && acting() ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;

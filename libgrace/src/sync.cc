@@ -275,8 +275,10 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
                                    name_of(sender) + " at C " +
                                    std::to_string(state_.current.value));
     } else {
-        for (const auto& [name, v] : state_.servers)
+        for (const auto& [name, v] : state_.servers) {
             all.records[name] = v.records;
+            all.mounts[name] = v.mounts;
+        }
         on_new_view();
         persist({std::move(all)});
         std::deque<std::pair<node_id, envelope>> kept;

@@ -421,14 +421,14 @@ class Node:
 
     # --- NFS servers ---
 
-    def serve(self, server, timeout=20):
+    def serve(self, server, timeout=20, more=()):
         """Hosts the server here: announces it, waits until it may start, starts its nfsd."""
-        return self.start_nfsd(server, self.announce(server), timeout)
+        return self.start_nfsd(server, self.announce(server, more), timeout)
 
-    def announce(self, server):
+    def announce(self, server, more=()):
         """As graced-server does; ends when its nfsd may start: no grace, or reclaim is open."""
         return self.ask(
-            "server-start", server, "--netns", "/run/netns/none", "--nfsd-fs", "/none", "--pipe", self.pipe(server)
+            "server-start", server, "--netns", "/run/netns/none", "--nfsd-fs", "/none", "--pipe", self.pipe(server), *more
         )  # fmt: skip
 
     def start_nfsd(self, server, announced, timeout=20):

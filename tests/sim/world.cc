@@ -17,12 +17,15 @@ void apply_batch(stored_state& s, const store_batch& batch) {
     for (const store_operation& op : batch)
         std::visit(
             overloaded{
-                [&](const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; },
-                [&](const store_op::remove_record& o) { s.records[o.server].erase(o.client); },
+                [&](const store_op::put_record& o) { map_of(s, o.server, o.client)[o.client] = o.rec; },
+                [&](const store_op::remove_record& o) { map_of(s, o.server, o.client).erase(o.client); },
                 [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
                 [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
                 [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
-                [&](const store_op::replace_all& o) { s.records = o.records; },
+                [&](const store_op::replace_all& o) {
+                    s.records = o.records;
+                    s.mounts = o.mounts;
+                },
                 [&](const store_op::put_meta& o) { s.meta = o.meta; },
             },
             op);

@@ -44,22 +44,24 @@ addresses = ["{address}/24"]
 interface = "eth0"
 exports = ["/srv/data *(rw,no_root_squash,fsid=0,no_subtree_check)"]
 threads = 4
-nfs_versions = ["4.1", "4.2"]
+nfs_versions = [{versions}]
 lease_time = 20
 """
 
+NFSV4 = '"4.1", "4.2"'
 
-def install(node, config=CONFIG):
+
+def install(node, config=CONFIG, versions=NFSV4):
     """What `cmake --install` and a package would do. Stripped copies: from the host's disk, with what
     debuggers want, a program takes more than a second to start here."""
-    for program in ("graced", "graced-dlm", "gracectl"):
+    for program in ("graced", "graced-dlm", "gracectl", "graced-callout"):
         node.run(f"strip -o /usr/sbin/{program} {BIN}/{program}", timeout=60)
     hooks = image.CHECKOUT / "gfs2-hooks"
     node.run(f"ln -sf {hooks}/server/graced-server {hooks}/fence/fence_graced /usr/sbin/")
     node.run("mkdir -p /etc/graced /run/graced /run/log; mount --make-rshared /")
     text = config.format(period=GRACE_PERIOD)
     for name, address in SERVERS.items():
-        text += SERVER.format(name=name, address=address)
+        text += SERVER.format(name=name, address=address, versions=versions)
     node.put("/etc/graced/graced.conf", text)
 
 
@@ -76,9 +78,9 @@ def start_daemon(cluster, node):
     return node.graced
 
 
-def before_mount(cluster, node, parameters="", mutants=False):
+def before_mount(cluster, node, parameters="", mutants=False, versions=NFSV4):
     """Start order on a node: corosync, dlm, graced (gate attached and closed), then GFS2."""
-    install(node)
+    install(node, versions=versions)
     attach(cluster, node, parameters, mutants)
 
 
