@@ -252,7 +252,7 @@ TEST_CASE("NFSv3: import, clients, mounts, what sm-notify gets, export") {
     bench b;
     json v3 = client("192.0.2.5", 5, false);
     v3["protocol"] = "NFSv3";
-    v3["since"] = 4;
+    v3["since_epoch"] = 4;
     json v4 = client("192.0.2.6", 5, true); // an NFSv4 client may call itself so
     v4["protocol"] = "NFSv4";
     b.answers.emplace("clients", json{{"ok", true}, {"clients", {v3, v4}}, {"more", false}});
