@@ -67,16 +67,18 @@ void node::mcast(bytes m) {
 }
 
 void node::leave() {
-    world_.after(world_.next(*this, world::to_group),
-                 [this, l = life] { world_.go_out(*this, l); });
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l == life)
+            wants_out = true;
+        world_.regroup(*this, l);
+    });
 }
 
 void node::join_again() {
     world_.after(world_.next(*this, world::to_group), [this, l = life] {
-        if (l != life || !daemon)
-            return;
-        out_of_group = false;
-        world_.join_group(*this, l);
+        if (l == life)
+            wants_out = false;
+        world_.regroup(*this, l);
     });
 }
 
@@ -350,7 +352,7 @@ void world::start_daemon(unsigned i) {
     ++n.life;
     n.timer = n.timer_event = 0;
     n.stopped_until = n.paused ? n.stopped_until : 0;
-    n.disk_broken = n.out_of_group = false;
+    n.disk_broken = n.wants_out = n.out_of_group = false;
     n.last.clear();
     parameters p = defaults;
     p.self = n.id;
