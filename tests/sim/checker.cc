@@ -372,7 +372,9 @@ void checker::take_back(node& n, const std::string& server, const std::string& c
     for (const ledger::holder& h : locks.of(file))
         if (!h.is(server, client) && !h.forgotten.contains(n.id))
             fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
-                 ", which was given to another on " + name(h.node));
+                 ", which was given to " +
+                 (h.server.empty() ? "a program" : h.client + " of " + h.server) + " on " +
+                 name(h.node));
     locks.take(file, {n.id, server, client, {}});
 }
 
