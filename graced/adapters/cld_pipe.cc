@@ -618,18 +618,18 @@ void cld_tracker::refuse_check(const pipe_ptr& p, std::size_t slot) {
     const std::string client = m ? m->name : std::string();
     expiry_.expire(p->nfsd_fs, client, [this, id, client](const std::string& why) {
         const auto it = tickets_.find(id);
-        const auto pipe = it == tickets_.end() ? nullptr : it->second.from.lock();
-        if (!pipe)
+        const auto from = it == tickets_.end() ? nullptr : it->second.from.lock();
+        if (!from)
             return;
         if (why.empty()) {
-            spdlog::info("server {}: a client was expired, for it may not reclaim", pipe->server);
-            pipe->expired.insert(client);
+            spdlog::info("server {}: a client was expired, for it may not reclaim", from->server);
+            from->expired.insert(client);
         } else {
             spdlog::error("server {}: a client that may not reclaim could not be expired: {}; nfsd "
                           "will let it reclaim at its second try",
-                          pipe->server, why);
+                          from->server, why);
         }
-        reply(*pipe, it->second.slot, std::int16_t(upcall_status::refused));
+        reply(*from, it->second.slot, std::int16_t(upcall_status::refused));
     });
 }
 
