@@ -184,7 +184,8 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
                         start_count{3},
                         start_count{2},
                         start_count{1},
-                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}},
+                        {}};
     auto bytes = wire::encode_state(s);
     auto back = wire::decode_state(bytes);
     REQUIRE(back);
