@@ -280,7 +280,7 @@ TEST_CASE("NFSv3: import, clients, mounts, what sm-notify gets, export") {
     REQUIRE(b.run({"mounts", "--server", "vs1", "--rmtab"}) == exit_ok);
     CHECK(b.out.str() == "192.0.2.5:/srv:0x00000001\n2001;db8;;5:/srv/b:0x00000001\n");
     CHECK(b.run({"mounts", "--rmtab"}) == exit_usage); // rmtab has no place for the server
-    b.answers.at("mounts")["mounts"] = {mount("a\nb", "/srv", 1), mount("h", "/a\nb:/c:0x1", 1)};
+    b.answers.at("mounts").value()["mounts"] = {mount("a\nb", "/srv", 1), mount("h", "/a\nb:/c:0x1", 1)};
     REQUIRE(b.run({"mounts", "--server", "vs1", "--rmtab"}) == exit_ok);
     CHECK(b.out.str().empty());
 
