@@ -512,6 +512,8 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
          std::to_string(static_cast<int>(status)));
     if (status != upcall_status::ok || u.losses != v.losses || !n.running.contains(u.server))
         return;
+    if (strangers_.erase({n.id, u.server})) // it is its server's, after all
+        homes_[u.server] = n.id;
     if (u.kind == upcall::remove)
         return truth.removed(u.server, u.client);
     if (u.kind == upcall::check) {
@@ -565,19 +567,14 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool late = waited && !n.kern.reclaim.contains(server);
     if (late)
         v.lifted = true;
-    // Where the DLM waits for a fencing an nfsd can lock nothing, and no client is admitted by one
-    // that waited while its server came up elsewhere: it is nobody's home, and has nothing to lose.
-    const bool elsewhere = std::ranges::any_of(w_.nodes, [&](auto& e) {
-        const auto& [id, m] = e;
-        return id != n.id && m->powered && m->running.contains(server) &&
-               !w_.unfenced.contains(id) && !behind_.contains({id, server}) &&
-               !strangers_.contains({id, server});
-    });
-    strangers_.erase({n.id, server});
-    if (w_.unfenced.contains(n.id) || (late && elsewhere))
+    // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
+    // up where its server is not, and admits nobody then. Neither has anything to lose.
+    if (w_.unfenced.contains(n.id) || late) {
         strangers_.insert({n.id, server});
-    else
+    } else {
+        strangers_.erase({n.id, server});
         homes_[server] = n.id;
+    }
     if (list.empty() && !w_.v0)
         n.take(input::grace_done{server, n.new_ticket()});
     if (w_.v0 || late)
