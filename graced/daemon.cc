@@ -4,6 +4,7 @@
 #include "graced/hex.hh"
 #include "graced/status.hh"
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <ctime>
@@ -165,6 +166,7 @@ std::optional<fatal> daemon::start() {
 
     store_options so;
     so.path = config_.store.path;
+    so.history = history_path();
     so.stall_timeout = config_.store.stall_timeout;
     // A single host has the only copy: what to do with a damaged one is for a person to decide.
     so.set_aside = config_.graced.state == daemon_state::cluster;
@@ -434,6 +436,7 @@ void daemon::every_second() {
             spdlog::error("fence_command ended with status {}", how);
         return true;
     });
+    look_for_untracked();
     const fsm& f = engine_->machine();
     std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
@@ -453,6 +456,28 @@ void daemon::every_second() {
         progress_[id] = line;
         handle.progress(line);
     }
+}
+
+// Bad scenario: nfsd is started again by hand while this daemon is away for more than a second. The
+// kernel says nothing but a line in its log, takes the pipe away, and keeps no records.
+void daemon::look_for_untracked() {
+    if (!shim_)
+        return;
+    const auto pipes = tracker_->status();
+    for (const auto& p : pipes) {
+        int& seconds = untracked_[p.server];
+        seconds = shim_->nfsd_runs(p.server) && !p.connected ? seconds + 1 : 0;
+        if (seconds == untracked_patience)
+            spdlog::error("{}", untracked_text(p.server));
+    }
+    std::erase_if(untracked_, [&](const auto& u) {
+        return std::ranges::none_of(pipes, [&](const auto& p) { return p.server == u.first; });
+    });
+}
+
+std::string daemon::untracked_text(const std::string& server) {
+    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+           "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
 // --- what the engine says to people ---
@@ -515,7 +540,8 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
     take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
-    tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
+    tracker_->watch(server, i.pipe, i.cld_version,
+                    i.nfsd_fs); // tells at once if its nfsd has gone since
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -551,6 +577,9 @@ nlohmann::json daemon::status() const {
     for (const auto& p : tracker_->status())
         if (!p.trouble.empty() && p.connected != p.tracked)
             c.warnings.push_back("server " + p.server + ": " + p.trouble);
+    for (const auto& [server, seconds] : untracked_)
+        if (seconds >= untracked_patience)
+            c.warnings.push_back(untracked_text(server));
     return status_json(engine_->machine(), c);
 }
 
@@ -569,7 +598,8 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         nlohmann::json answer =
             clients_json(engine_->machine(), server(), r.value("after_server", ""),
                          r.value("after_hex", ""), 10000);
-        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        // Where gracectl may look by itself: thousands of files, which this loop must not read.
+        answer["history"] = history_path();
         for (const auto& [name, i] : instances_->all())
             if (i.running && !i.nfsd_fs.empty())
                 answer["nfsd_fs"][name] = i.nfsd_fs;
@@ -721,6 +751,8 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
         return h.fail("bad_request", "a server's name has 1 to 64 characters");
     server_instance i;
     i.netns = r.value("netns", "");
+    if (i.netns.empty()) // the node's own
+        i.netns = "/proc/self/ns/net";
     i.nfsd_fs = r.value("nfsd_fs", "");
     i.pipe = r.value("pipe", "");
     i.cld_version = r.value("cld_version", 2);

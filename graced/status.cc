@@ -20,17 +20,6 @@ json or_null(node_id n) {
     return n ? json(n.value) : json(nullptr);
 }
 
-std::string printable(const std::string& s) {
-    std::string out;
-    for (unsigned char ch : s) {
-        if (std::isprint(ch) && ch != '\\')
-            out += static_cast<char>(ch);
-        else
-            out += "\\x" + to_hex(std::string(1, static_cast<char>(ch)));
-    }
-    return out;
-}
-
 } // namespace
 
 json status_json(const fsm& f, const status_context& c) {

@@ -3,6 +3,9 @@
 // written in lockd-shim/uapi/lockd_shim.h.
 #include "graced/adapters/shim_netlink.hh"
 
+#include "graced/adapters/kernel_write.hh"
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -797,6 +800,16 @@ void shim_netlink::set_namespace(std::string server, std::string netns_path,
     p.nfsd = std::move(nfsd_path);
 }
 
+bool shim_netlink::nfsd_runs(const std::string& server) const {
+    const auto at = places_.find(server);
+    struct stat st {};
+    if (at == places_.end() || stat(at->second.netns.c_str(), &st) != 0)
+        return false;
+    return std::ranges::any_of(status_.namespaces, [&](const shim::network_namespace& ns) {
+        return ns.nfsd_up && ns.inode == st.st_ino;
+    });
+}
+
 void shim_netlink::forget(const std::string& server) {
     if (const auto it = reclaiming_.find(server); it != reclaiming_.end()) {
         withdraw(it->second, status_.last.epoch);
@@ -827,15 +840,12 @@ void shim_netlink::end_nfsd_grace(const std::string& server) {
         writers_->busy.insert(path);
     }
     const auto write_it = [path, server, shared = writers_] {
-        const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-        const bool written = fd >= 0 && write(fd, "Y\n", 2) == 2;
+        const int code = write_apart(path, "Y\n");
         // EBUSY: nfsd does not run, or its grace is over (fs/nfsd/nfsctl.c write_v4_end_grace).
-        if (!written && !(fd >= 0 && errno == EBUSY))
+        if (code != 0 && code != EBUSY)
             spdlog::warn("cannot end the grace of nfsd of server {}: {}: {}; it ends by itself "
                          "when nfsv4gracetime has passed",
-                         server, path, text_of(errno));
-        if (fd >= 0)
-            close(fd);
+                         server, path, text_of(code));
         const std::lock_guard held(shared->lock);
         shared->busy.erase(path);
     };

@@ -94,6 +94,8 @@ public:
     void set_hosts(const std::string& server, std::vector<std::string> hosts);
 
     const snapshot& status() const { return status_; }
+    // The server's namespace has an nfsd, as far as the module has seen it start.
+    bool nfsd_runs(const std::string& server) const;
     // Why the gate, though its module is there, holds nothing back; empty if it does.
     std::string unfit() const;
 

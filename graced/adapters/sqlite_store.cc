@@ -3,6 +3,7 @@
 #include "graced/adapters/sqlite_store.hh"
 
 #include "grace/state.hh"
+#include "graced/adapters/client_history.hh"
 
 #include <algorithm>
 #include <atomic>
@@ -274,10 +275,13 @@ public:
         , put_server_(db, "INSERT OR REPLACE INTO servers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
         , remove_server_(db, "DELETE FROM servers WHERE name = ?1")
         , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
-        , remove_node_(db, "DELETE FROM nodes WHERE id = ?1") {}
+        , remove_node_(db, "DELETE FROM nodes WHERE id = ?1")
+        , epoch_of_(db, "SELECT epoch FROM records WHERE server = ?1 AND client = ?2")
+        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2 LIMIT ?3") {}
 
-    // One transaction: all of it, or a throw and nothing of it.
-    void commit(const std::vector<const store_batch*>& batches) {
+    // One transaction: all of it, or a throw and nothing of it. What became of clients by it.
+    std::vector<history_event> commit(const std::vector<const store_batch*>& batches) {
+        events_.clear();
         exec(db_, "BEGIN IMMEDIATE", "starting a transaction");
         stored_meta written = written_;
         try {
@@ -293,11 +297,30 @@ public:
             throw;
         }
         written_ = std::move(written);
+        return std::move(events_);
     }
 
 private:
-    void apply(const store_op::put_record& o, stored_meta&) { put(o.server, o.client, o.rec); }
+    void note(const char* what, std::string server, std::string client, epoch at) {
+        events_.push_back({what, std::move(server), std::move(client), at, time(nullptr)});
+    }
+    void apply(const store_op::put_record& o, stored_meta& written) {
+        const auto before = epoch_of(o.server, o.client);
+        put(o.server, o.client, o.rec);
+        const auto v = written.servers.find(o.server);
+        if (!before) {
+            note("recorded", o.server, o.client, o.rec.at);
+        } else if (written.recovery && v != written.servers.end() && v->second.need &&
+                   *before <= written.recovery) {
+            note("reclaimed", o.server, o.client, o.rec.at);
+        } else {
+            note("returned", o.server, o.client, o.rec.at);
+        }
+    }
     void apply(const store_op::remove_record& o, stored_meta&) {
+        if (const auto before = epoch_of(o.server, o.client)) {
+            note("left", o.server, o.client, *before);
+        }
         remove_record_.text(1, o.server).blob(2, o.client).run();
     }
     void apply(const store_op::lower& o, stored_meta&) {
@@ -307,9 +330,18 @@ private:
         renew_.text(1, o.server).bind(2, o.at.value).run();
     }
     void apply(const store_op::purge& o, stored_meta&) {
+        std::size_t named = 0;
+        to_purge_.text(1, o.server).bind(2, o.limit.value).bind(3, client_history::max_named + 1);
+        while (to_purge_.step()) {
+            const bool more = ++named > client_history::max_named;
+            note("purged", o.server, more ? "" : to_purge_.column_bytes(0), o.limit);
+        }
         purge_.text(1, o.server).bind(2, o.limit.value).run();
     }
-    void apply(const store_op::replace_all& o, stored_meta&) {
+    void apply(const store_op::replace_all& o, stored_meta& written) {
+        if (has_missed(o)) {
+            note("joined", "", "", written.current);
+        }
         clear_.run();
         for (const auto& [server, clients] : o.records) {
             for (const auto& [client, rec] : clients) {
@@ -363,10 +395,33 @@ private:
             .run();
     }
 
+    // Whether clients came or went, or were recorded anew, while this node did not hear of it.
+    bool has_missed(const store_op::replace_all& o) {
+        statement here(db_, "SELECT server, client, epoch FROM records ORDER BY server, client");
+        for (const auto& [server, clients] : o.records) {
+            for (const auto& [client, rec] : clients) {
+                if (!here.step() || here.column_bytes(0) != server || here.column_bytes(1) != client ||
+                    here.column(2) < rec.at.value) {
+                    return true;
+                }
+            }
+        }
+        return here.step();
+    }
+    std::optional<epoch> epoch_of(const std::string& server, const std::string& client) {
+        std::optional<epoch> found;
+        epoch_of_.text(1, server).blob(2, client);
+        while (epoch_of_.step()) {
+            found = epoch{epoch_of_.column(0)};
+        }
+        return found;
+    }
+
     sqlite3* db_;
     stored_meta written_;
+    std::vector<history_event> events_;
     statement put_record_, remove_record_, lower_, renew_, purge_, clear_, put_meta_, put_server_,
-        remove_server_, put_node_, remove_node_;
+        remove_server_, put_node_, remove_node_, epoch_of_, to_purge_;
 };
 
 std::size_t weight(const store_operation& op) {
@@ -401,6 +456,7 @@ struct sqlite_store::impl {
     unique_fd lock;
     db_handle db;
     std::optional<writer> out; // used by the thread only, once it runs
+    client_history history;    // likewise
 
     qb_loop_t* loop = nullptr;
     sink to_engine;
@@ -509,11 +565,12 @@ struct sqlite_store::impl {
         writing_bytes = gathered;
         guard.unlock();
         std::string error;
+        std::vector<history_event> events;
         try {
             std::vector<const store_batch*> batches;
             std::transform(group.begin(), group.end(), std::back_inserter(batches),
                            [](const queued_batch& b) { return &b.batch; });
-            out->commit(batches);
+            events = out->commit(batches);
         } catch (const sqlite_failure& f) {
             error = describe(f);
         } catch (const std::exception& e) {
@@ -538,6 +595,17 @@ struct sqlite_store::impl {
             }
         }
         signal();
+        if (events.empty()) {
+            return;
+        }
+        // Behind the news of what is durable. Its disk may stand still, too: the watch goes on.
+        progress = steady_now();
+        writing = true;
+        writing_bytes = 0;
+        guard.unlock();
+        history.write(events);
+        guard.lock();
+        writing = false;
     }
 
     // Until the database can be opened and written again; false: the end came first.
@@ -1315,6 +1383,9 @@ result<opened_store> sqlite_store::open_and_load(store_options options) {
     }
     state->options = std::move(options);
     state->watch_progress();
+    if (!state->options.history.empty()) {
+        state->history.open(state->options.history);
+    }
     if (!connected->first.trouble.empty()) {
         const std::lock_guard guard(state->mutex);
         state->fail_locked(std::move(connected->first.trouble));

@@ -33,6 +33,7 @@ namespace grace {
 
 struct store_options {
     std::string path = "/var/lib/graced/graced.sqlite";
+    std::string history; // file for the history of clients (client_history.hh); empty: none is kept
     // The queue's bound, in bytes of names and records. A disk that stands still must not eat the
     // memory: beyond this the store has failed.
     std::size_t max_queued_bytes = 256U << 20;

@@ -37,16 +37,8 @@ struct import_options {
     }
 };
 
-std::string printable(const std::string& s) {
-    std::string out;
-    for (const char c : s.substr(0, 100)) {
-        const auto u = static_cast<unsigned char>(c);
-        if (u >= 0x20 && u < 0x7f && c != '\\')
-            out += c;
-        else
-            out += "\\x" + to_hex(std::string(1, c));
-    }
-    return s.size() > 100 ? out + "…" : out;
+std::string shortened(const std::string& s) {
+    return printable(s.substr(0, 100)) + (s.size() > 100 ? "…" : "");
 }
 
 // Everything that was found, and what the report says of each source.
@@ -66,7 +58,7 @@ struct collected {
     }
     void without(const char* source, const std::vector<import::left_out>& all) {
         for (const auto& l : all)
-            not_taken.push_back({{"source", source}, {"what", printable(l.what)}, {"why", l.why}});
+            not_taken.push_back({{"source", source}, {"what", shortened(l.what)}, {"why", l.why}});
     }
     void source(const char* kind, const std::string& path, std::size_t found,
                 const std::string& says) {
@@ -146,7 +138,7 @@ collected collect(const import_options& o) {
             c.without("rmtab", read->without);
             for (const auto& m : read->mounts)
                 c.not_taken.push_back({{"source", "rmtab"},
-                                       {"what", printable(m.host + ":" + m.path)},
+                                       {"what", shortened(m.host + ":" + m.path)},
                                        {"why", "a mount of NFSv3"}});
             c.source("rmtab", rmtab, read->mounts.size(), no_v3);
         }
@@ -157,7 +149,7 @@ collected collect(const import_options& o) {
             c.without("sm", read->without);
             for (const auto& h : read->hosts)
                 c.not_taken.push_back({{"source", "sm"},
-                                       {"what", printable(h.host)},
+                                       {"what", shortened(h.host)},
                                        {"why", "a lock client of NFSv3"}});
             c.source("sm", sm, read->hosts.size(), no_v3);
         }

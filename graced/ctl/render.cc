@@ -364,7 +364,7 @@ std::string render_nodes(const json& status) {
     return nodes_table(status);
 }
 
-std::string render_clients(const json& answer) {
+std::string render_clients(const json& answer, double now) {
     const json& clients = at(answer, "clients");
     if (!clients.is_array() || clients.empty()) {
         return "No clients on record.\n";
@@ -376,6 +376,11 @@ std::string render_clients(const json& answer) {
     if (known) {
         head.insert(head.end(), {"PROTOCOL", "STATUS", "ADDRESS"});
     }
+    const bool dated = std::any_of(clients.begin(), clients.end(),
+                                   [](const json& c) { return at(c, "since").is_number(); });
+    if (dated) {
+        head.push_back("RECORDED SINCE");
+    }
     head.push_back("CLIENT");
     table t(head);
     for (const json& c : clients) {
@@ -386,6 +391,10 @@ std::string render_clients(const json& answer) {
             row.insert(row.end(),
                        {text(c, "protocol", "-"), text(c, "status", "-"), text(c, "address", "-")});
         }
+        if (dated) {
+            const json& since = at(c, "since");
+            row.push_back(since.is_number() ? format_time(since.get<double>(), now) : "-");
+        }
         row.push_back(text(c, "name", text(c, "name_hex")));
         t.add(row);
     }
@@ -394,6 +403,21 @@ std::string render_clients(const json& answer) {
         out += "(and more)\n";
     }
     return out;
+}
+
+std::string render_history(const json& answer, double now) {
+    const json& events = at(answer, "events");
+    if (!events.is_array() || events.empty()) {
+        return "Nothing is known of before.\n";
+    }
+    table t({"TIME", "SERVER", ">EPOCH", "WHAT", "CLIENT"});
+    for (const json& e : events) {
+        const json& time = at(e, "time");
+        t.add({time.is_number() ? format_time(time.get<double>(), now) : "-",
+               text(e, "server", "-"), number(e, "epoch"), text(e, "what"),
+               text(e, "name", "-")});
+    }
+    return t.str();
 }
 
 std::string render_dump(const json& status) {

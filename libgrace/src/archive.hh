@@ -110,7 +110,7 @@ inline constexpr int members<input::create> = 4;
 template <>
 inline constexpr int members<input::remove> = 3;
 template <>
-inline constexpr int members<input::check> = 3;
+inline constexpr int members<input::check> = 4;
 template <>
 inline constexpr int members<input::grace_start> = 2;
 template <>
@@ -211,7 +211,8 @@ struct archive {
                    durable_here, view_commit, committed, store_failed, gate, lock, instances,
                    permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
                    daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
-                   grace_starts, requests, phase, phase_since, now, deadline, out] = v;
+                   grace_starts, checks, admitted, requests, phase, phase_since, now, deadline,
+                   out] = v;
             (void)out; // taken before each step
             return std::tie(params, state, synced, synced_in, has_database, stored_quorate_view,
                             in_group, members_, ring, decided, undecided, loss_unjudged,
@@ -221,7 +222,8 @@ struct archive {
                             view_commit, committed, store_failed, gate, lock, instances, permit,
                             permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
                             daemonless_since, holds_up_since, orphan_since, fence_asked, records,
-                            batch, grace_starts, requests, phase, phase_since, now, deadline);
+                            batch, grace_starts, checks, admitted, requests, phase, phase_since, now,
+                            deadline);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
@@ -229,6 +231,9 @@ struct archive {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
         } else if constexpr (std::is_same_v<U, fsm::outgoing_snapshot>) {
+            auto& [a, b, c, d] = v;
+            return std::tie(a, b, c, d);
+        } else if constexpr (std::is_same_v<U, fsm::held_check>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::held_grace_start>) {

@@ -65,6 +65,7 @@ void fsm::decide() {
     decide_purge_and_lift();
     decide_durable();
     decide_barrier();
+    decide_checks();
     decide_records();
     decide_grace_starts();
     decide_requests();
@@ -627,18 +628,65 @@ void fsm::on(const input::remove& r) {
     records_.push_back({r.id, {true, r.server, r.client, {}}, {}, {}});
 }
 
-// v0: the kernel keeps no list and asks for each client. What is admitted is recorded.
+// v0: the kernel keeps no list and asks for each client.
 void fsm::on(const input::check& c) {
-    auto it = state_.servers.find(c.server);
-    instance* i = instance_of(c.server);
-    if (i)
+    if (instance* i = instance_of(c.server))
         i->tells_completes = false;
-    const bool open = i && i->reclaim == reclaim_state::on;
-    if (synced_ && it != state_.servers.end() && it->second.records.contains(c.client) && open)
+    checks_.push_back({c.server, c.client, c.id, c.again});
+}
+
+// What is admitted is recorded. Whoever is on record waits until it is known whether it may
+// reclaim: it holds no more than its own nfsd thread. Bad scenarios: the daemon was killed with
+// this upcall unanswered, and its successor has no state yet; or another node has just died. A
+// refusal costs the client all of its locks.
+void fsm::decide_checks() {
+    enum class verdict { wait, refuse, admit };
+    const auto admitted_before = [&](const held_check& c, start_count at) {
+        auto it = admitted_.find(c.server);
+        return it != admitted_.end() && it->second.first == at &&
+               it->second.second.contains(c.client);
+    };
+    const auto judge = [&](const held_check& c) {
+        if (!acting())
+            return verdict::wait;
+        auto it = state_.servers.find(c.server);
+        const instance* i = instance_of(c.server);
+        if (!i || it == state_.servers.end() || it->second.host != params_.self || i->stopping)
+            return verdict::refuse;
+        if (i->dropped) // its START is on its way
+            return verdict::wait;
+        if (!it->second.need)
+            return verdict::refuse;
+        const auto rec = it->second.records.find(c.client);
+        if (rec == it->second.records.end())
+            return verdict::refuse;
+        // Bad scenario: a client that was purged is refused, goes on as a new one (Create), is
+        // expired, and reclaims. Later than R is also who was admitted, and asks on another thread,
+        // or whom a daemon before this one admitted and could not tell.
+        if (rec->second.at > state_.recovery && !c.again && !admitted_before(c, it->second.start))
+            return verdict::refuse;
+        return i->reclaim == reclaim_state::on ? verdict::admit : verdict::wait;
+    };
+    std::erase_if(checks_, [&](const held_check& c) {
+        switch (judge(c)) {
+        case verdict::wait:
+            return false;
+        case verdict::refuse:
+            emit(effect::answer_upcall{c.id, upcall_status::refused});
+            return true;
+        case verdict::admit:
+            break;
+        }
+        const server_state& v = state_.servers.at(c.server);
+        auto& [at, clients] = admitted_[c.server];
+        if (at != v.start)
+            clients.clear();
+        at = v.start;
+        clients.insert(c.client);
         records_.push_back(
-            {c.id, {false, c.server, c.client, it->second.records.at(c.client).princhash}, {}, {}});
-    else
-        emit(effect::answer_upcall{c.id, upcall_status::refused});
+            {c.id, {false, c.server, c.client, v.records.at(c.client).princhash}, {}, {}});
+        return true;
+    });
 }
 
 void fsm::on(const input::grace_start& g) {

@@ -2,7 +2,7 @@
 // gracectl clients with what nfsd knows of them; what import and export ask the daemon.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "graced/ctl/gracectl.hh"
-#include "graced/ctl/nfsd_clients.hh"
+#include "graced/nfsd_clients.hh"
 #include "graced/hex.hh"
 #include "graced/import/sources.hh"
 

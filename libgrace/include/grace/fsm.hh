@@ -160,6 +160,12 @@ private:
         std::uint64_t after = 0; // the commit that has to be durable before; 0: not ready yet
     };
 
+    struct held_check {
+        std::string server, client;
+        ticket id;
+        bool again;
+    };
+
     // --- inputs ---
     void on(const input::deliver&);
     void on(const input::confchg&);
@@ -227,6 +233,7 @@ private:
     void decide_purge_and_lift();
     void decide_durable();
     void decide_barrier();
+    void decide_checks();
     void decide_records();
     void forget_upcalls(const std::string& server);
     void decide_grace_starts();
@@ -341,6 +348,9 @@ private:
     std::deque<pending_record> records_;
     std::uint64_t batch_ = 0;
     std::deque<held_grace_start> grace_starts_;
+    std::deque<held_check> checks_;
+    // By server: who was let in by a Check, and at which START. The same client's next one passes.
+    std::map<std::string, std::pair<start_count, std::set<std::string>>> admitted_;
     std::map<ticket, request> requests_;
 
     phase phase_ = phase::normal;
