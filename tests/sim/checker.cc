@@ -317,8 +317,9 @@ void checker::died(node& n) {
 void checker::booted(node& n) {
     std::set<node_id> there;
     for (auto& [id, m] : w_.nodes)
+        // Whoever must be fenced gives nobody its replica, and its own locks go with it.
         if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
-            there.insert(id); // who must be fenced has forgotten the others' locks
+            there.insert(id);
     locks.join(n.id, there);
     for (auto& [server, v] : truth.servers)
         v.notice(n.id);
