@@ -64,6 +64,7 @@ void fsm::on_new_view() {
     permit_.reset();
     view_commit_ = 0;
     barrier_ = 0;
+    dlm_lost_.clear(); // ◆ the STARTs for those were void, if they were on their way
     outgoing_.clear();
     for (pending_record& p : records_)
         if (p.at == pending_record::where::sent)
