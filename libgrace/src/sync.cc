@@ -52,6 +52,8 @@ void fsm::lose_sync(const char* why) {
     hellos_.clear();
     buffering_ = false;
     returned_.clear();
+    orphan_since_.clear(); // nobody can be served, nor return, before there is a group again
+    holds_up_since_.clear();
     on_new_view();
     // What was applied may not be in the state that comes next: say it again (idempotent).
     for (pending_record& p : records_)
