@@ -533,6 +533,10 @@ void fsm::decide_durable() {
 void fsm::decide_barrier() {
     if (!acting() || !gate_.attached || gate_.accounted == gate_.trips || barrier_ != 0)
         return;
+    if (dlm_lost_.contains(params_.self) && now_ < gate_.retry_at) {
+        wake_at(gate_.retry_at);
+        return;
+    }
     if (barrier_trips_ != gate_.trips) {
         barrier_trips_ = gate_.trips;
         ++barrier_round_;
@@ -571,6 +575,10 @@ void fsm::on(const input::dlm_members& d) {
     // The STARTs must have been delivered before the gate may open: another barrier behind them.
     if (found_any)
         ++barrier_round_;
+    // Bad scenario: this node's own dlm_controld is gone. Its lockspaces have stopped for good; the
+    // next change of the membership stops none, so the tripwire would not close an open gate.
+    else if (dlm_lost_.contains(params_.self))
+        gate_.retry_at = now_ + params_.retry;
     else
         gate_.accounted = barrier_trips_;
 }

@@ -322,7 +322,10 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("waiting for the PR lock");
         if (lock_.known && !lock_.alive)
             why.push_back("waiting for the EX lock on this node's alive resource");
-        if (gate_.accounted != gate_.trips)
+        if (dlm_lost_.contains(params_.self))
+            why.push_back("dlm_controld does not run on this node any more: its lockspaces have "
+                          "stopped, reboot it");
+        else if (gate_.accounted != gate_.trips)
             why.push_back("the tripwire went and is not accounted for yet");
         for (const auto& [id, n] : state_.nodes)
             if (!n.member && !n.down && !live(id))

@@ -52,6 +52,8 @@ void fsm::lose_sync(const char* why) {
     hellos_.clear();
     buffering_ = false;
     returned_.clear();
+    orphan_since_.clear(); // nobody can be served, nor return, before there is a group again
+    holds_up_since_.clear();
     on_new_view();
     // What was applied may not be in the state that comes next: say it again (idempotent).
     for (pending_record& p : records_)
@@ -64,6 +66,7 @@ void fsm::on_new_view() {
     permit_.reset();
     view_commit_ = 0;
     barrier_ = 0;
+    dlm_lost_.clear(); // ◆ the STARTs for those were void, if they were on their way
     outgoing_.clear();
     for (pending_record& p : records_)
         if (p.at == pending_record::where::sent)

@@ -264,11 +264,13 @@ void checker::reclaim_opened(node& n, const std::string& server) {
         fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
     reclaimed_ = std::max(reclaimed_, c);
     behind_.erase({n.id, server});
+    strangers_.erase({n.id, server});
     twin::server& v = truth.servers[server];
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
+        if (w_[dead.value].had_daemon && w_.now > n.told_at &&
+            !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
@@ -283,7 +285,7 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
         for (auto& server : d.running) // it runs on behind the cut
-            if (behind_.insert({id, server}).second)
+            if (!strangers_.contains({id, server}) && behind_.insert({id, server}).second)
                 lost(server);
         for (auto& [server, v] : truth.servers)
             if (homes_[server] == id)
@@ -304,8 +306,9 @@ void checker::daemon_died(node& n) {
 void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& server : n.running)
-        if (!behind_.contains({n.id, server}))
+        if (!behind_.contains({n.id, server}) && !strangers_.contains({n.id, server}))
             lost(server);
+    std::erase_if(strangers_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
@@ -323,6 +326,8 @@ void checker::booted(node& n) {
 }
 
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
+    if (strangers_.erase({n.id, server}))
+        return;
     lost(server);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
@@ -508,6 +513,8 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
          std::to_string(static_cast<int>(status)));
     if (status != upcall_status::ok || u.losses != v.losses || !n.running.contains(u.server))
         return;
+    if (strangers_.erase({n.id, u.server})) // it is its server's, after all
+        homes_[u.server] = n.id;
     if (u.kind == upcall::remove)
         return truth.removed(u.server, u.client);
     if (u.kind == upcall::check) {
@@ -551,12 +558,6 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     confirmed_[{n.id, server}].clear();
     const auto& list = n.nfsd_lists[server];
     twin::server& v = truth.servers[server];
-    // Where the DLM waits for a fencing it can lock nothing: it is nobody's home, and has nothing
-    // to lose when the node goes.
-    if (w_.unfenced.contains(n.id))
-        behind_.insert({n.id, server});
-    else
-        homes_[server] = n.id;
     for (const std::string& client : list)
         if (v.clients[client].rec == on_record::no)
             fail("S3: " + client + " of " + server + " was purged, and may reclaim");
@@ -564,11 +565,20 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    if (waited && !n.kern.reclaim.contains(server))
+    const bool late = waited && !n.kern.reclaim.contains(server);
+    if (late)
         v.lifted = true;
+    // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
+    // up where its server is not, and admits nobody then. Neither has anything to lose.
+    if (w_.unfenced.contains(n.id) || late) {
+        strangers_.insert({n.id, server});
+    } else {
+        strangers_.erase({n.id, server});
+        homes_[server] = n.id;
+    }
     if (list.empty() && !w_.v0)
         n.take(input::grace_done{server, n.new_ticket()});
-    if (w_.v0 || (waited && !n.kern.reclaim.contains(server)))
+    if (w_.v0 || late)
         return;
     for (auto& [client, k] : v.clients)
         if (k.owed() && std::ranges::find(list, client) == list.end())

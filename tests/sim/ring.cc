@@ -124,6 +124,8 @@ void world::announce_ring(std::uint64_t c, const departures& left) {
                   if (l == n.life)
                       n.take(q);
               });
+        if (n.told_at == 0)
+            n.told_at = std::min(n.last[from_group], n.last[from_quorum]);
     }
 }
 
@@ -271,7 +273,9 @@ void world::reform(const std::set<node_id>& ring) {
             deliver(n, [&n, gone] { n.take(gone); });
         if (!joined.joined.empty())
             deliver(n, [&n, joined] { n.take(joined); });
-        n.told_at = n.last[from_group];
+        const bool node_down = std::ranges::any_of(
+            gone.left, [](const auto& d) { return d.reason == input::left_reason::node; });
+        n.told_at = node_down ? n.last[from_group] : 0; // else by the ring's name or quorum's news
     }
     departures departed;
     std::set<node_id> merging;

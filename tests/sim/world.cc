@@ -319,6 +319,7 @@ void world::boot(unsigned i) {
     fence(i);                  // a node that comes up clean is as good as fenced
     component_of_.erase(n.id); // it may be back before anybody noticed that it was gone
     n.powered = n.corosync = true;
+    n.had_daemon = false;
     n.paused = false;
     n.side = 0;
     n.stopped_until = 0;
@@ -353,6 +354,7 @@ void world::start_daemon(unsigned i) {
     if (!in_ring(n.id))
         return;
     ++n.life;
+    n.had_daemon = true;
     n.timer = n.timer_event = 0;
     n.stopped_until = n.paused ? n.stopped_until : 0;
     n.disk_broken = n.wants_out = n.out_of_group = false;

@@ -53,6 +53,7 @@ public:
     bool corosync = false;
     bool controld = true; // dlm_controld runs, or would
     std::unique_ptr<engine> daemon;
+    bool had_daemon = false;  // since it booted
     std::uint64_t life = 0;   // of the daemon; events for an older one are dropped
     std::uint64_t boot = 0;   // of the node
     std::uint64_t keeper = 0; // life of graced-dlm; 0 while there is none

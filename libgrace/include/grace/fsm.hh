@@ -336,7 +336,7 @@ private:
     std::map<std::string, instance> instances_;
     permit permit_;
     instant permit_sent_ = 0;
-    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
+    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed in this view
     // Left the ring, and may be in it again before NODEDOWN is told: how often each had died
     // before. No group's news tells it of a node without daemon.
     std::map<node_id, std::uint64_t> returned_;
