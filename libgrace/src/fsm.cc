@@ -749,8 +749,9 @@ void fsm::decide_grace_starts() {
             else if (g.after == 0)
                 g.after = commits_;
             if (g.after == 0 || committed_ < g.after) {
-                // Somebody started nfsd by hand where it was never served.
-                if (acting() && !ours && (!known || !it->second.need) &&
+                // Somebody started nfsd by hand where it was never served; or it waits since before
+                // the group was founded anew, and has no host any more.
+                if (acting() && !ours && (!known || !it->second.need || !it->second.host) &&
                     once(said::start_take, g.server, known ? it->second.start.value : 0))
                     send(msg::start{g.server, msg::start_reason::takes});
                 wake_at(g.give_up);
