@@ -617,7 +617,9 @@ void fsm::decide_records() {
 }
 
 void fsm::on(const input::create& c) {
+    const bool nfs4 = kind_of(c.client) == record_kind::nfs4;
     if (c.client.empty() || c.client.size() > max_record_key ||
+        (nfs4 && client_in(c.client).size() > max_client_name) ||
         c.princhash.size() > max_princhash) {
         emit(effect::answer_upcall{c.id, upcall_status::failed});
         return;
