@@ -440,7 +440,9 @@ std::string render_mounts(const json& answer) {
 std::string render_rmtab(const json& answer) {
     std::ostringstream out;
     for (const json& m : at(answer, "mounts")) {
-        std::string client = text(m, "client");
+        // As it is: with a character replaced it would be another host.
+        const json& name = at(m, "client");
+        std::string client = name.is_string() ? name.get<std::string>() : "";
         const auto path = from_hex(text(m, "path_hex", ""));
         if (!is_host_name(client) || !path || !is_mount_path(*path)) {
             continue;

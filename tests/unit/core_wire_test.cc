@@ -163,7 +163,7 @@ TEST_CASE("limits: names that are empty or too long, counts that lie") {
     CHECK(refused(msg::start{std::string(65, 'x'), msg::start_reason::asked}));
     CHECK_FALSE(refused(msg::start{std::string(64, 'x'), msg::start_reason::asked}));
     CHECK(refused(msg::records{1, {{false, "vs1", "", ""}}}));
-    CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
+    CHECK(refused(msg::records{1, {{false, "vs1", std::string(max_record_key + 1, 'x'), ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 2, 2, {}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 0, 0, {}}));
