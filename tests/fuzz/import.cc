@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What gracectl import reads: databases (from a page of bytes), rmtab, a file of statd's sm.
 #include "fuzz.hh"
+#include "grace/record_key.hh"
 #include "grace/types.hh"
 #include "graced/import/sources.hh"
 

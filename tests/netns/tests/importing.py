@@ -4,10 +4,9 @@
 import sqlite3
 import time
 
+from harness import SINGLE
 from processes import wait
 
-ALONE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
-         "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
 HASH = bytes(range(32))
 
 
@@ -37,7 +36,7 @@ def counts(answer):
 
 def test_from_nfsdcld(make):
     """Clients of nfsdcld reclaim from graced; again and again imports nothing; nothing into a server that runs."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     lib = node.dir / "nfs"
@@ -80,7 +79,7 @@ def test_from_nfsdcld(make):
 
 def test_legacy_names(make):
     """Records of v4recovery reach nfsd in the form in which its kernel knows them."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     node.start_graced()
@@ -149,7 +148,7 @@ def test_hosted_elsewhere(make):
 
 def test_back_to_nfsdcld(make):
     """What export writes is nfsdcld's version 4, and imports again as it was."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     node.start_graced()

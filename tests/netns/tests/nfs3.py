@@ -46,7 +46,7 @@ def mounts(node, server="vs1"):
 
 def test_lock_clients(make):
     """On record on every node when the callout returns; kept apart from NFSv4 clients; reclaim lasts to its deadline."""
-    cluster = make(3, config={"grace": {"period": 8}})
+    cluster = make(3, config={"grace": {"period": 10}})
     cluster.start()
     nfsd, _ = serve(cluster[1])
     assert nfsd.create("192.0.2.5") == "ok"  # an NFSv4 client may call itself so
@@ -103,7 +103,7 @@ def test_lock_clients(make):
 
 def test_given_up(make):
     """lockd gives a client up: it goes off the record if the server runs on, not if that was the server's stop."""
-    cluster = make(2, config={"grace": {"period": 5}})
+    cluster = make(2, config={"grace": {"period": 10}})
     cluster.start()
     nfsd, _ = serve(cluster[1])
     add(cluster[1], "192.0.2.5")
@@ -153,7 +153,7 @@ def test_callout_waits(make):
 
 def test_mounts(make):
     """rmtab: known to all nodes, changes too; no part of any grace; there before the server starts elsewhere."""
-    cluster = make(3, config={"grace": {"period": 5}})
+    cluster = make(3, config={"grace": {"period": 10}})
     cluster.start()
     nfsd, table = serve(cluster[1])
     here = {("192.0.2.5", "/srv/data"): 1, ("2001:db8::5", "/srv/data"): 2}
