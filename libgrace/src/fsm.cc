@@ -719,9 +719,10 @@ void fsm::on(const input::grace_done& g) {
     auto it = state_.servers.find(g.server);
     if (!i || it == state_.servers.end() || !it->second.need)
         return;
-    // The kernel ended its own grace: it admits no reclaim any more, of an NFSv4 client. Those of NFSv3
-    // go on.
-    if (!has_nlm(it->second) && i->reclaim == reclaim_state::on && i->finished != it->second.start &&
+    // The kernel ended its own grace: it admits no reclaim any more, of an NFSv4 client. Those of
+    // NFSv3 go on.
+    if (!has_nlm(it->second) && i->reclaim == reclaim_state::on &&
+        i->finished != it->second.start &&
         standing_of(it->second, i->answered) == standing::reclaiming) {
         const reclaim_count c = count_reclaimed(state_, it->second);
         i->finished = it->second.start;
@@ -795,10 +796,13 @@ void fsm::decide_permit() {
 }
 
 void fsm::decide_timeouts() {
+    // ◆ An orphan's time is that in which somebody could have served it. Bad scenario: the fencing
+    // of its host takes longer, and the clients are purged in the moment in which it could have
+    // started.
+    const bool may_be_served = current_phase() == phase::reclaiming;
     std::erase_if(orphan_since_, [&](const auto& e) {
         auto it = state_.servers.find(e.first);
-        return !in_grace(state_) || it == state_.servers.end() || !it->second.need ||
-               it->second.host;
+        return !may_be_served || it == state_.servers.end() || !it->second.need || it->second.host;
     });
     if (!acting() || !in_grace(state_) || lowest_synced(state_) != params_.self)
         return;
@@ -825,7 +829,7 @@ void fsm::decide_timeouts() {
     for (const auto& [name, v] : state_.servers) {
         if (v.needed && v.host)
             fence_when_due(name, v.host);
-        if (!v.need || v.host)
+        if (!v.need || v.host || !may_be_served)
             continue;
         const instant end =
             orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;

@@ -207,7 +207,7 @@ void checker::committing(node& n, const store_batch& batch) {
         auto passed = [&](instant from, duration d) {
             return from != 0 && w_.now + milliseconds(1) >= from + d;
         };
-        const bool may = v.lifted || jumped >= v.lost_at ||
+        const bool may = v.lifted_at != 0 || jumped >= v.lost_at ||
                          passed(v.opened, w_.defaults.grace_period) ||
                          passed(v.opened_before, w_.defaults.grace_period) ||
                          passed(v.lost_at, w_.defaults.orphan_timeout);
@@ -226,8 +226,8 @@ void checker::committing(node& n, const store_batch& batch) {
     }
 }
 
-void checker::lost(const std::string& server) {
-    truth.lost(server, w_.now);
+void checker::lost(const std::string& server, instant since) {
+    truth.lost(server, w_.now, since);
     std::erase_if(unfinished_, [&](auto& e) { return e.first.first == server; });
     note(server + " has lost its locks");
 }
@@ -269,7 +269,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (w_[dead.value].had_daemon && w_.now > n.told_at &&
+        if (w_[dead.value].acted && w_.now > n.told_at &&
             !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
@@ -286,7 +286,7 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
         node& d = *w_.nodes.at(id);
         for (auto& server : d.running) // it runs on behind the cut
             if (!strangers_.contains({id, server}) && behind_.insert({id, server}).second)
-                lost(server);
+                lost(server, d.unfenced_since);
         for (auto& [server, v] : truth.servers)
             if (homes_[server] == id)
                 v.notice(n.id);
@@ -307,7 +307,7 @@ void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& server : n.running)
         if (!behind_.contains({n.id, server}) && !strangers_.contains({n.id, server}))
-            lost(server);
+            lost(server, w_.unfenced.contains(n.id) ? n.unfenced_since : w_.now);
     std::erase_if(strangers_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
@@ -328,7 +328,7 @@ void checker::booted(node& n) {
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
     if (strangers_.erase({n.id, server}))
         return;
-    lost(server);
+    lost(server, w_.now);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
     v.start_before = {};
@@ -567,7 +567,7 @@ void checker::nfsd_listed(node& n, const std::string& server) {
         jumped >= asked_at_[{n.id, server}];
     const bool late = waited && !n.kern.reclaim.contains(server);
     if (late)
-        v.lifted = true;
+        v.lifted_at = w_.now;
     // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
     // up where its server is not, and admits nobody then. Neither has anything to lose.
     if (w_.unfenced.contains(n.id) || late) {

@@ -56,7 +56,7 @@ private:
         if (tell)
             tell(what);
     }
-    void lost(const std::string& server);
+    void lost(const std::string& server, instant since);
     void fail(const std::string& what) {
         if (bad.empty())
             bad = what;

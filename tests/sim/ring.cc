@@ -371,7 +371,7 @@ void world::recover(std::uint64_t c) {
     }
     for (node_id id : gone) {
         if (!sides.empty()) {
-            unfenced.insert(id);
+            must_fence(id);
             locks.freeze(id);
         }
         if (!nodes.at(id)->paused)
@@ -383,7 +383,7 @@ void world::recover(std::uint64_t c) {
     for (auto& [side, ring] : sides) {
         if (decided ? ring.size() * 2 <= nodes.size() : side != 0)
             for (node_id id : ring) {
-                unfenced.insert(id);
+                must_fence(id);
                 locks.freeze(id);
             }
         reform(ring);
@@ -402,7 +402,7 @@ void world::gather(unsigned side) {
     if (quorate)
         for (auto& [id, n] : nodes)
             if (n->powered && !ring.contains(id))
-                unfenced.insert(id);
+                must_fence(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
@@ -413,7 +413,7 @@ void world::gather(unsigned side) {
             if (ring.contains(m) || component(m) != component(id) || (side != 0 && quorate))
                 continue;
             const node_id missed = side == 0 ? m : id;
-            unfenced.insert(missed);
+            must_fence(missed);
             locks.freeze(missed);
         }
     std::erase_if(component_of_, [&](auto& e) {
@@ -457,7 +457,7 @@ void world::cut(unsigned i, unsigned side) {
         return;
     if (!away(at->second)) { // it was alone, or went over with all the others
         if (ring_of(n.id).size() == 1 && side != 0) {
-            unfenced.insert(n.id);
+            must_fence(n.id);
             locks.freeze(n.id);
         }
         return;
@@ -494,7 +494,7 @@ void world::leave(unsigned i) {
                 kill_daemon(n.id.value);
         });
     }
-    unfenced.insert(n.id);
+    must_fence(n.id);
     locks.freeze(n.id);
     gather(n.side);
     component_of_.erase(n.id);
@@ -504,7 +504,7 @@ void world::lose_controld(unsigned i) {
     node& n = (*this)[i];
     n.controld = false;
     trip(i); // its kernel stops the lockspaces that nobody looks after any more
-    unfenced.insert(n.id);
+    must_fence(n.id);
     locks.freeze(n.id);
     for (node_id m : ring_of(n.id))
         if (m != n.id && component(m) == component(n.id))

@@ -362,7 +362,7 @@ void run::inject(fault f, node& n) {
             hit(f, "an operator lifts " + (s.empty() ? "all" : s));
             for (auto& [name, v] : checker_.truth.servers)
                 if (s.empty() || s == name)
-                    v.lifted = true;
+                    v.lifted_at = w_.now;
             n.take(input::lift{s, n.new_ticket()});
         }
         break;

@@ -36,7 +36,7 @@ public:
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
-        bool lifted = false; // an operator had enough, or its nfsd was told that nobody may
+        instant lifted_at = 0; // an operator had enough, or its nfsd was told that nobody may
         void notice(node_id n) {
             if (need)
                 dropped[losses].insert(n);
@@ -44,7 +44,9 @@ public:
     };
     std::map<std::string, server> servers;
 
-    void lost(const std::string& s, instant now) {
+    // `since`: when its node fell silent. Who gives the clients of a server up after that gives up
+    // what they lose when that node is fenced.
+    void lost(const std::string& s, instant now, instant since) {
         server& v = servers[s];
         ++v.losses;
         if (!v.need) {
@@ -61,7 +63,9 @@ public:
             c.reclaimed = c.may_have = false;
         }
         v.need = std::ranges::any_of(v.clients, [](auto& e) { return e.second.lost != 0; });
-        v.by_hand = v.lifted = false;
+        v.by_hand = false;
+        if (v.lifted_at < since)
+            v.lifted_at = 0;
         v.opened_before = std::max(v.opened_before, v.opened);
         v.opened = 0;
     }

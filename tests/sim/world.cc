@@ -15,20 +15,23 @@ struct overloaded : F... {
 
 void apply_batch(stored_state& s, const store_batch& batch) {
     for (const store_operation& op : batch)
-        std::visit(
-            overloaded{
-                [&](const store_op::put_record& o) { map_of(s, o.server, o.client)[o.client] = o.rec; },
-                [&](const store_op::remove_record& o) { map_of(s, o.server, o.client).erase(o.client); },
-                [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
-                [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
-                [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
-                [&](const store_op::replace_all& o) {
-                    s.records = o.records;
-                    s.mounts = o.mounts;
-                },
-                [&](const store_op::put_meta& o) { s.meta = o.meta; },
-            },
-            op);
+        std::visit(overloaded{
+                       [&](const store_op::put_record& o) {
+                           map_of(s, o.server, o.client)[o.client] = o.rec;
+                       },
+                       [&](const store_op::remove_record& o) {
+                           map_of(s, o.server, o.client).erase(o.client);
+                       },
+                       [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
+                       [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
+                       [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
+                       [&](const store_op::replace_all& o) {
+                           s.records = o.records;
+                           s.mounts = o.mounts;
+                       },
+                       [&](const store_op::put_meta& o) { s.meta = o.meta; },
+                   },
+                   op);
 }
 
 // --- node: the ports ---
@@ -164,6 +167,7 @@ void node::open_gate(epoch e, std::uint64_t trips, std::uint64_t order) {
         kern.attached && e == kern.at && trips == kern.trips && world_.now < kern.permit;
     if (ok) {
         kern.gate = gate_state::open;
+        acted = true;
         if (world_.watch)
             world_.watch->gate_opened(*this);
     }
@@ -178,6 +182,7 @@ void node::set_reclaim(const std::string& server, epoch e, bool on, std::uint64_
     const bool ok = !on || (kern.attached && kern.gate == gate_state::closed && e == kern.at);
     if (ok && on) {
         kern.reclaim.insert(server);
+        acted = true;
         if (world_.watch)
             world_.watch->reclaim_opened(*this, server);
     }
@@ -319,7 +324,7 @@ void world::boot(unsigned i) {
     fence(i);                  // a node that comes up clean is as good as fenced
     component_of_.erase(n.id); // it may be back before anybody noticed that it was gone
     n.powered = n.corosync = true;
-    n.had_daemon = false;
+    n.acted = false;
     n.paused = false;
     n.side = 0;
     n.stopped_until = 0;
@@ -354,7 +359,6 @@ void world::start_daemon(unsigned i) {
     if (!in_ring(n.id))
         return;
     ++n.life;
-    n.had_daemon = true;
     n.timer = n.timer_event = 0;
     n.stopped_until = n.paused ? n.stopped_until : 0;
     n.disk_broken = n.wants_out = n.out_of_group = false;
@@ -478,11 +482,16 @@ void world::power_off(unsigned i) {
     n.slow_disk = 0;
     n.running.clear();
     n.grace_starts.clear();
-    unfenced.insert(n.id);
+    must_fence(n.id);
     if (auto c = component_of_.find(n.id); c != component_of_.end()) {
         stall(n.id);
         after(token, [this, at = c->second] { recover(at); });
     }
+}
+
+void world::must_fence(node_id id) {
+    if (unfenced.insert(id).second)
+        nodes.at(id)->unfenced_since = now;
 }
 
 void world::fence(unsigned i) {

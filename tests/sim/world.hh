@@ -53,7 +53,8 @@ public:
     bool corosync = false;
     bool controld = true; // dlm_controld runs, or would
     std::unique_ptr<engine> daemon;
-    bool had_daemon = false;  // since it booted
+    bool acted = false; // its kernel has opened its gate or accepted reclaims, since it booted
+    instant unfenced_since = 0;
     std::uint64_t life = 0;   // of the daemon; events for an older one are dropped
     std::uint64_t boot = 0;   // of the node
     std::uint64_t keeper = 0; // life of graced-dlm; 0 while there is none
@@ -180,6 +181,7 @@ public:
     bool v0 = false;            // nfsd asks for each client, and keeps no list
     unsigned lose_value = 0;    // one fencing of so many loses the value block; 0: none
     std::set<node_id> unfenced; // died or were cut off since they were last known to be fenced
+    void must_fence(node_id);
     std::vector<std::string> violations;
     watcher* watch = nullptr;
     transitions* told = nullptr; // hears of everything, for the model
