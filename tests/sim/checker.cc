@@ -321,8 +321,11 @@ void checker::booted(node& n) {
         if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
             there.insert(id);
     locks.join(n.id, there);
+    // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon of
+    // that node is out of the group, with its disk full, and can tell nobody.
     for (auto& [server, v] : truth.servers)
-        v.notice(n.id);
+        if (!v.by_hand)
+            v.notice(n.id);
 }
 
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
