@@ -568,7 +568,9 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    const bool late = waited && !n.kern.reclaim.contains(server);
+    // It was not told in time, either, if the kernel has opened and its answer is on its way.
+    const bool late = waited && (!n.kern.reclaim.contains(server) ||
+                                 n.machine().instances().at(server).reclaim != reclaim_state::on);
     if (late)
         v.lifted = true;
     // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
