@@ -486,13 +486,22 @@ void checker::program_calls(node& n, unsigned file) {
     }
 }
 
+// It asks whether it may reclaim. nfsd expires nobody meanwhile: the call holds the client
+// (cl_rpc_users).
+bool checker::busy(const std::string& server, const std::string& client) const {
+    return std::ranges::any_of(waiting_, [&](const auto& e) {
+        const upcall& u = e.second;
+        return u.kind == upcall::check && u.server == server && u.client == client;
+    });
+}
+
 void checker::storm(node& n, const std::string& server, unsigned calls) {
     for (unsigned i = 0; i < calls; ++i) {
         const std::string client = "storm" + std::to_string(w_.draw(20));
         const bool known = confirmed_[{n.id, server}].contains(client);
         if (n.open() && !known)
             ask(n, {upcall::create, server, client, 0});
-        else if (known && w_.draw(3) == 0) {
+        else if (known && !busy(server, client) && w_.draw(3) == 0) {
             confirmed_[{n.id, server}].erase(client);
             for (unsigned f : locks.of_client(server, client))
                 locks.drop(f, {}, server, client);
@@ -518,8 +527,12 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
         return;
     if (strangers_.erase({n.id, u.server})) // it is its server's, after all
         homes_[u.server] = n.id;
-    if (u.kind == upcall::remove)
-        return truth.removed(u.server, u.client);
+    if (u.kind == upcall::remove) {
+        // Expired, and back before that was told: its record is there when it is asked about, or not.
+        if (!busy(u.server, u.client))
+            truth.removed(u.server, u.client);
+        return;
+    }
     if (u.kind == upcall::check) {
         if (n.kern.reclaim.contains(u.server)) {
             may_reclaim(n, u.server, u.client);
