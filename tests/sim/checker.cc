@@ -321,8 +321,8 @@ void checker::booted(node& n) {
         if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
             there.insert(id);
     locks.join(n.id, there);
-    // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon of
-    // that node is out of the group, with its disk full, and can tell nobody.
+    // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
+    // of that node is out of the group, with its disk full, and can tell nobody.
     for (auto& [server, v] : truth.servers)
         if (!v.by_hand)
             v.notice(n.id);
@@ -528,7 +528,7 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     if (strangers_.erase({n.id, u.server})) // it is its server's, after all
         homes_[u.server] = n.id;
     if (u.kind == upcall::remove) {
-        // Expired, and back before that was told: its record is there when it is asked about, or not.
+        // Expired, and back before that was told: its record is there when it asks, or not.
         if (!busy(u.server, u.client))
             truth.removed(u.server, u.client);
         return;
