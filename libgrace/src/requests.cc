@@ -171,10 +171,17 @@ bool fsm::settle(ticket id, request& r) {
         return in_grace(state_) && everyone_enforces() ? finish(request_status::done) : false;
 
     case request_kind::released:
-        if (!v || v->host != params_.self)
+        // Bad scenario: RELEASED, and the TAKE of a serve behind it, are delivered while this node
+        // is undecided. Later it sees itself as the host and says RELEASED again, of an nfsd that
+        // runs: another node takes the server, and there are two.
+        if (!v || v->host != params_.self || (r.delivered && instances_.contains(r.server)))
             return finish(request_status::done);
-        if (once(said::released, r.server, v->start.value))
-            send(msg::released{r.server});
+        again_if(true);
+        if (r.sent_in != state_.view.number + 1) { // once a view: a second one may meet a TAKE
+            r.sent_in = state_.view.number + 1;
+            if (once(said::released, r.server, v->start.value))
+                send(msg::released{r.server});
+        }
         return false;
 
     case request_kind::start:

@@ -321,8 +321,11 @@ void checker::booted(node& n) {
         if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
             there.insert(id);
     locks.join(n.id, there);
+    // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
+    // of that node is out of the group, with its disk full, and can tell nobody.
     for (auto& [server, v] : truth.servers)
-        v.notice(n.id);
+        if (!v.by_hand)
+            v.notice(n.id);
 }
 
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
@@ -483,13 +486,22 @@ void checker::program_calls(node& n, unsigned file) {
     }
 }
 
+// It asks whether it may reclaim. nfsd expires nobody meanwhile: the call holds the client
+// (cl_rpc_users).
+bool checker::busy(const std::string& server, const std::string& client) const {
+    return std::ranges::any_of(waiting_, [&](const auto& e) {
+        const upcall& u = e.second;
+        return u.kind == upcall::check && u.server == server && u.client == client;
+    });
+}
+
 void checker::storm(node& n, const std::string& server, unsigned calls) {
     for (unsigned i = 0; i < calls; ++i) {
         const std::string client = "storm" + std::to_string(w_.draw(20));
         const bool known = confirmed_[{n.id, server}].contains(client);
         if (n.open() && !known)
             ask(n, {upcall::create, server, client, 0});
-        else if (known && w_.draw(3) == 0) {
+        else if (known && !busy(server, client) && w_.draw(3) == 0) {
             confirmed_[{n.id, server}].erase(client);
             for (unsigned f : locks.of_client(server, client))
                 locks.drop(f, {}, server, client);
@@ -515,8 +527,12 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
         return;
     if (strangers_.erase({n.id, u.server})) // it is its server's, after all
         homes_[u.server] = n.id;
-    if (u.kind == upcall::remove)
-        return truth.removed(u.server, u.client);
+    if (u.kind == upcall::remove) {
+        // Expired, and back before that was told: its record is there when it asks, or not.
+        if (!busy(u.server, u.client))
+            truth.removed(u.server, u.client);
+        return;
+    }
     if (u.kind == upcall::check) {
         if (n.kern.reclaim.contains(u.server)) {
             may_reclaim(n, u.server, u.client);
@@ -565,7 +581,9 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    const bool late = waited && !n.kern.reclaim.contains(server);
+    // It was not told in time, either, if the kernel has opened and its answer is on its way.
+    const bool late = waited && (!n.kern.reclaim.contains(server) ||
+                                 n.machine().instances().at(server).reclaim != reclaim_state::on);
     if (late)
         v.lifted_at = w_.now;
     // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be

@@ -66,6 +66,7 @@ private:
     void may_reclaim(node&, const std::string& server, const std::string& client);
     void taken_between(const node&, unsigned file);
     void take_back(node&, const std::string& server, const std::string& client, unsigned file);
+    bool busy(const std::string& server, const std::string& client) const;
     void ask(node&, upcall);
     void agree(node&);
     void look_at_open(node&);

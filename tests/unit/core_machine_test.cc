@@ -633,6 +633,29 @@ TEST_CASE("stop: the last record goes while its START is on its way: a grace all
     CHECK_FALSE(in_grace(b.machine.replicated()));
 }
 
+TEST_CASE("released: said once, though the node is served again while it cannot act") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {});
+    b.forget();
+    b.step(input::released{"vs1", ticket{3}});
+    b.step(input::serve{"vs1", ticket{4}});
+    CHECK(b.sent<msg::released>().size() == 1);
+    ++b.ring; // quorum's news of a ring that the group has not named yet
+    b.quorum({1, 2}, 2);
+    b.settle();
+    CHECK(b.all<effect::answer_request>().empty());
+    CHECK(b.server("vs1").host == node_id{1});
+    b.step(input::ring{b.ring});
+    b.settle();
+    const auto answers = b.all<effect::answer_request>();
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[0].status == request_status::done);
+    CHECK(answers[1].status == request_status::done);
+    CHECK(b.sent<msg::released>().size() == 1);
+    CHECK(b.server("vs1").host == node_id{1});
+}
+
 TEST_CASE("start: all servers with records; what NEEDs already keeps its START") {
     machine_test b;
     b.open();
