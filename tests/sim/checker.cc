@@ -161,7 +161,8 @@ void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
         if (!s->to) {
             for (node_id id : w_.group_of(c))
                 with_state_[id] = w_.orders;
-        } else if (hello_[s->to] == s->hello) {
+        } else if (hello_[s->to] == s->hello && (!hello_.contains(from) || with_state_.contains(from))) {
+            // Void on every member if its sender's own HELLO was ordered before: it had no state.
             with_state_[s->to] = w_.orders;
         }
     } else {
