@@ -161,7 +161,8 @@ void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
         if (!s->to) {
             for (node_id id : w_.group_of(c))
                 with_state_[id] = w_.orders;
-        } else if (hello_[s->to] == s->hello && (!hello_.contains(from) || with_state_.contains(from))) {
+        } else if (hello_[s->to] == s->hello &&
+                   (!hello_.contains(from) || with_state_.contains(from))) {
             // Void on every member if its sender's own HELLO was ordered before: it had no state.
             with_state_[s->to] = w_.orders;
         }
@@ -394,7 +395,7 @@ void checker::ask(node& n, upcall u) {
     else if (kind != upcall::check)
         truth.asked(server, client, kind == upcall::reclaim);
     else if (truth.servers[server].clients[client].rec != on_record::no)
-        truth.asked(server, client, n.kern.reclaim.contains(server));
+        truth.checked(server, client, n.kern.reclaim.contains(server));
     waiting_[{n.id, n.life, t.value}] = std::move(u);
     switch (kind) {
     case upcall::create:
