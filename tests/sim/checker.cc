@@ -529,10 +529,12 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     truth.acknowledged(u.server, u.client, u.kind != upcall::create);
     auto& known = confirmed_[{n.id, u.server}];
     known.insert(u.client);
-    if (u.kind == upcall::reclaim &&
-        std::ranges::includes(
-            known, std::set(n.nfsd_lists[u.server].begin(), n.nfsd_lists[u.server].end())))
-        n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
+    auto& list = n.nfsd_lists[u.server];
+    if (u.kind == upcall::reclaim && !list.empty() &&
+        std::ranges::includes(known, std::set(list.begin(), list.end()))) {
+        list.clear(); // nfsd's own grace is over
+        n.take(input::grace_done{u.server, n.new_ticket()});
+    }
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)
