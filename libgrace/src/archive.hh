@@ -209,27 +209,29 @@ struct archive {
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                    incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
                    durable_here, view_commit, committed, store_failed, gate, lock, instances,
-                   permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
-                   daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
-                   grace_starts, checks, admitted, requests, phase, phase_since, now, deadline,
-                   out] = v;
+                   permit, permit_sent, dlm_lost, returned, joined, barrier, barrier_trips,
+                   barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
+                   records, batch, grace_starts, checks, admitted, requests, phase, phase_since,
+                   now, deadline, out] = v;
             (void)out; // taken before each step
-            return std::tie(params, state, synced, synced_in, has_database, stored_quorate_view,
-                            in_group, members_, ring, decided, undecided, loss_unjudged,
-                            ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
-                            buffering, buffer, buffered_bytes, incoming, incoming_parts,
-                            incoming_from, outgoing, said, commits, committing, durable_here,
-                            view_commit, committed, store_failed, gate, lock, instances, permit,
-                            permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
-                            daemonless_since, holds_up_since, orphan_since, fence_asked, records,
-                            batch, grace_starts, checks, admitted, requests, phase, phase_since, now,
-                            deadline);
+            return std::tie(
+                params, state, synced, synced_in, has_database, stored_quorate_view, in_group,
+                members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
+                hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
+                incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
+                durable_here, view_commit, committed, store_failed, gate, lock, instances, permit,
+                permit_sent, dlm_lost, returned, joined, barrier, barrier_trips, barrier_round,
+                daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
+                grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::request>) {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
+        } else if constexpr (std::is_same_v<U, fsm::departure>) {
+            auto& [a, b, c] = v;
+            return std::tie(a, b, c);
         } else if constexpr (std::is_same_v<U, fsm::outgoing_snapshot>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);

@@ -247,15 +247,16 @@ void fsm::decide_membership() {
     // ◆ A node may die after its daemon, and is then no member of the group any more.
     std::erase_if(returned_, [&](const auto& e) {
         auto n = state_.nodes.find(e.first);
-        if (n == state_.nodes.end() || n->second.down || n->second.deaths != e.second)
+        const departure& d = e.second;
+        if (n == state_.nodes.end() || n->second.down || n->second.deaths != d.deaths)
             return true;
-        if (!n->second.member)
+        if (!n->second.member && !d.joined)
             return false;
         // Its daemon has joined before NODEDOWN was said, on the same boot: it was cut off for a
         // moment, and DLM has dropped its locks all the same.
         bool told = true;
         for (const auto& [name, v] : state_.servers) {
-            if (v.host != e.first || v.records.empty() || v.need)
+            if (v.host != e.first || v.records.empty() || v.need || v.lost > d.starts)
                 continue;
             told = false;
             if (once(said::start, name, v.start.value))
@@ -265,8 +266,12 @@ void fsm::decide_membership() {
     });
     // Of a node that is back not every member knows: who joined since has not been told.
     const bool lowest = lowest_synced(state_) == params_.self;
+    const auto returned = [&](node_id id) {
+        auto r = returned_.find(id);
+        return r != returned_.end() && !r->second.joined;
+    };
     for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (live(id) ? returned_.contains(id) : lowest) &&
+        if (!n.member && !n.down && (live(id) ? returned(id) : lowest) &&
             once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
 }

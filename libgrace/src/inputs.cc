@@ -202,6 +202,7 @@ overloaded(F...) -> overloaded<F...>; // clang 14 does not deduce it for aggrega
 
 void fsm::deliver_synced(node_id sender, const envelope& env) {
     const position before = state_.applied;
+    const start_count starts = state_.starts;
     applied a = apply(state_, sender, env);
     const bool mine = sender == params_.self && env.life == params_.life;
 
@@ -253,9 +254,11 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                     buffering_ = true;
                     buffer_.clear();
                     buffered_bytes_ = 0;
-                } else if (lowest_synced(state_) == params_.self) {
-                    send_snapshot(sender, m.number);
+                    return;
                 }
+                joined_[sender] = {ring_.seq, starts};
+                if (lowest_synced(state_) == params_.self)
+                    send_snapshot(sender, m.number);
             },
             [&](const msg::heartbeat& m) { permit_.heard(sender, m, quorum_.votes.size() == 1); },
             [&](const msg::barrier& m) {

@@ -52,6 +52,7 @@ void fsm::lose_sync(const char* why) {
     hellos_.clear();
     buffering_ = false;
     returned_.clear();
+    joined_.clear();
     orphan_since_.clear(); // nobody can be served, nor return, before there is a group again
     holds_up_since_.clear();
     on_new_view();
@@ -128,16 +129,20 @@ void fsm::on(const input::quorum& q) {
     // Bad scenario: a node that was cut off hears late, with the state of the others by then, that
     // they had left its ring. What came before its snapshot is in there.
     if (synced_ && q.ring_seq > synced_in_)
-        for (node_id id : q.left)
-            // If the group's news are as far, a member of it has joined since.
-            if (auto n = state_.nodes.find(id);
-                n != state_.nodes.end() && !n->second.down &&
-                !(n->second.member && !ring_pending_ && ring_.seq == q.ring_seq)) {
-                returned_[id] = n->second.deaths;
-                if (q.votes.contains(id))
-                    tell(news_level::warning,
-                         "node " + name_of(id) + " was out of the ring for a moment");
-            }
+        for (node_id id : q.left) {
+            auto n = state_.nodes.find(id);
+            if (n == state_.nodes.end() || n->second.down)
+                continue;
+            // Bad scenario: quorum's news are late. The node has joined again since it left, and
+            // taken a server over; a START for that would have its records purged, of clients that
+            // have lost nothing. But what it hosted when it joined the DLM had dropped.
+            auto j = joined_.find(id);
+            const bool joined = j != joined_.end() && j->second.first >= q.ring_seq;
+            returned_[id] = {n->second.deaths, joined ? j->second.second : state_.starts, joined};
+            if (!joined && q.votes.contains(id))
+                tell(news_level::warning,
+                     "node " + name_of(id) + " was out of the ring for a moment");
+        }
     judge_loss();
 }
 

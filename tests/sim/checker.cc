@@ -161,7 +161,9 @@ void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
         if (!s->to) {
             for (node_id id : w_.group_of(c))
                 with_state_[id] = w_.orders;
-        } else if (hello_[s->to] == s->hello) {
+        } else if (hello_[s->to] == s->hello &&
+                   (!hello_.contains(from) || with_state_.contains(from))) {
+            // Void on every member if its sender's own HELLO was ordered before: it had no state.
             with_state_[s->to] = w_.orders;
         }
     } else {
@@ -396,7 +398,7 @@ void checker::ask(node& n, upcall u) {
     else if (kind != upcall::check)
         truth.asked(server, client, kind == upcall::reclaim);
     else if (truth.servers[server].clients[client].rec != on_record::no)
-        truth.asked(server, client, n.kern.reclaim.contains(server));
+        truth.checked(server, client, n.kern.reclaim.contains(server));
     waiting_[{n.id, n.life, t.value}] = std::move(u);
     switch (kind) {
     case upcall::create:
@@ -543,10 +545,12 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     truth.acknowledged(u.server, u.client, u.kind != upcall::create);
     auto& known = confirmed_[{n.id, u.server}];
     known.insert(u.client);
-    if (u.kind == upcall::reclaim &&
-        std::ranges::includes(
-            known, std::set(n.nfsd_lists[u.server].begin(), n.nfsd_lists[u.server].end())))
-        n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
+    auto& list = n.nfsd_lists[u.server];
+    if (u.kind == upcall::reclaim && !list.empty() &&
+        std::ranges::includes(known, std::set(list.begin(), list.end()))) {
+        list.clear(); // nfsd's own grace is over
+        n.take(input::grace_done{u.server, n.new_ticket()});
+    }
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)

@@ -79,6 +79,14 @@ public:
         if (!reclaim)
             k.lost = 0; // an open gate let it in: it begins anew
     }
+    // v0, of one that may be on record: it begins nothing anew. What waits for reclaim to open, and
+    // is not answered then, may have been recorded or not.
+    void checked(const std::string& s, const std::string& c, bool may_reclaim) {
+        client& k = servers[s].clients[c];
+        k.being_purged = false;
+        k.may_have = k.may_have || may_reclaim;
+        k.unanswered = true;
+    }
     void acknowledged(const std::string& s, const std::string& c, bool reclaim) {
         client& k = servers[s].clients[c];
         k.rec = on_record::yes;

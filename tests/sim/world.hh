@@ -86,7 +86,9 @@ public:
         start_count answered;
     };
     std::map<std::string, kept_instance> kept;
-    std::map<std::string, std::vector<std::string>> nfsd_lists; // who may reclaim, as nfsd was told
+    // Who may reclaim, as nfsd was told. It forgets that with the end of its own grace
+    // (nfsd4_cld_grace_done): where the DLM has dropped its locks later, nobody reclaims from it.
+    std::map<std::string, std::vector<std::string>> nfsd_lists;
     std::map<std::uint64_t, upcall_status> upcalls;
     std::map<std::uint64_t, std::pair<request_status, std::string>> answers;
     std::vector<std::string> news;
@@ -115,7 +117,7 @@ public:
     void open_gate(epoch, std::uint64_t, std::uint64_t) override;
     void set_reclaim(const std::string&, epoch, bool, std::uint64_t) override;
     void extend_permit(instant) override;
-    void end_nfsd_grace(const std::string&) override {}
+    void end_nfsd_grace(const std::string& server) override { nfsd_lists[server].clear(); }
     void answer(ticket, upcall_status) override;
     void answer_grace_start(ticket, const std::vector<known_client>&) override;
     void answer(ticket, request_status, const std::string&) override;

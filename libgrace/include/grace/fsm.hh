@@ -337,9 +337,16 @@ private:
     permit permit_;
     instant permit_sent_ = 0;
     std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed in this view
-    // Left the ring, and may be in it again before NODEDOWN is told: how often each had died
-    // before. No group's news tells it of a node without daemon.
-    std::map<node_id, std::uint64_t> returned_;
+    // Left the ring, and may be in it again before NODEDOWN is told. No group's news tells it of a
+    // node without daemon.
+    struct departure {
+        std::uint64_t deaths; // before
+        start_count starts;   // by then: what it has taken later it has not lost by this
+        bool joined;          // its daemon has, since; then no NODEDOWN
+    };
+    std::map<node_id, departure> returned_;
+    // In which ring each one's HELLO was delivered, and how many STARTs came before.
+    std::map<node_id, std::pair<std::uint64_t, start_count>> joined_;
     std::uint64_t barrier_ = 0; // number of the barrier that is out
     std::uint64_t barrier_trips_ = 0, barrier_round_ = 0;
     std::map<node_id, instant> daemonless_since_, holds_up_since_;
