@@ -169,13 +169,27 @@ bool fsm::intact(const server_state& v, const instance& i) const {
     return i.running && !i.stopping && standing_of(v, i.answered) == standing::intact;
 }
 
+// Bad scenario: a server is released here and served here again at once, and this node hears late
+// of its own RELEASED: another node has taken the server by then, and opens reclaim for it, too.
+bool fsm::being_released(const std::string& name) const {
+    return std::ranges::any_of(said_,
+                               [&](const auto& e) {
+                                   return std::get<said>(e) == said::released &&
+                                          std::get<std::string>(e) == name;
+                               }) ||
+           std::ranges::any_of(requests_, [&](const auto& e) {
+               const request& r = e.second;
+               return r.kind == request_kind::released && r.server == name && !r.delivered;
+           });
+}
+
 bool fsm::may_reclaim(const std::string& name, const instance& i) const {
     auto it = state_.servers.find(name);
     if (it == state_.servers.end() || !acting() || !in_grace(state_) || state_.lifting)
         return false;
     const server_state& v = it->second;
     return v.need && v.host == params_.self && !i.stopping && i.finished != v.start &&
-           !intact(v, i) && lock_.held == lock_mode::cw && !lock_.wanted &&
+           !being_released(name) && !intact(v, i) && lock_.held == lock_mode::cw && !lock_.wanted &&
            (gate_.closed_at(state_.current) || !params_.kernel_expected) && everyone_enforces() &&
            all_fenced();
 }
@@ -748,7 +762,7 @@ void fsm::decide_grace_starts() {
             // Bad scenario: this node is cut off, and what its side heard last was a purge; its
             // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
             const bool ready =
-                ours && acting() && !i.dropped &&
+                ours && acting() && !i.dropped && !being_released(g.server) &&
                 (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.

@@ -218,10 +218,16 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 r.delivered = true;
                 r.counted = a.counted;
             }
-    if (const auto* m = std::get_if<msg::released>(&env.body); m && mine && a.counted)
+    if (const auto* m = std::get_if<msg::released>(&env.body);
+        m && mine && (a.counted || env.view == state_.view)) {
+        std::erase_if(said_, [&](const auto& e) {
+            return std::get<said>(e) == said::released &&
+                   std::get<std::string>(e) == m->server;
+        });
         for (auto& [id, r] : requests_)
             if (r.kind == request_kind::released && r.server == m->server && r.sent_in != 0)
                 r.delivered = true;
+    }
     if (const auto* m = std::get_if<msg::start>(&env.body);
         m && mine && a.counted && m->why == msg::start_reason::dropped)
         if (instance* i = instance_of(m->server))

@@ -656,6 +656,22 @@ TEST_CASE("released: said once, though the node is served again while it cannot 
     CHECK(b.server("vs1").host == node_id{1});
 }
 
+TEST_CASE("released: no reclaim opens before it has come back, though the server is served again") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.step(input::stop{"vs1", ticket{3}});
+    b.settle();
+    REQUIRE(b.machine.locks().held == lock_mode::cw);
+    b.step(input::released{"vs1", ticket{4}});
+    b.step(input::serve{"vs1", ticket{5}});
+    while (b.durable() || b.acknowledge() || b.grant()) {
+    }
+    CHECK(b.reclaim("vs1") == reclaim_state::off);
+    b.settle();
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
+}
+
 TEST_CASE("start: all servers with records; what NEEDs already keeps its START") {
     machine_test b;
     b.open();

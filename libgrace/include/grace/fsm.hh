@@ -253,6 +253,7 @@ private:
     bool may_open() const;
     bool view_is_durable() const { return view_commit_ != 0 && committed_ >= view_commit_; }
     bool may_reclaim(const std::string& server, const instance&) const;
+    bool being_released(const std::string& server) const;
     bool reclaims_off() const;
     bool intact(const server_state&, const instance&) const;
     std::optional<lock_mode> wanted_mode() const;
