@@ -420,8 +420,20 @@ void world::gather(unsigned side) {
         const node& n = *nodes.at(e.first);
         return !n.powered || !n.corosync;
     });
+    std::set<std::uint64_t> broken;
+    for (node_id id : ring)
+        for (node_id m : ring_of(id))
+            if (!ring.contains(m) && component(m) == component(id))
+                broken.insert(component(id));
     if (!ring.empty())
         reform(ring);
+    for (std::uint64_t c : broken) { // who stays behind has lost the token
+        if (rings_[c].stalled)
+            continue;
+        rings_[c].stalled = true;
+        rings_[c].stalled_since = now;
+        after(token, [this, c] { recover(c); });
+    }
 }
 
 // Rings that hear each other become one.
