@@ -47,6 +47,8 @@ atomic64_t shim_deferred = ATOMIC64_INIT(0);
 
 static struct workqueue_struct *gate_wq;
 
+static void set_enforced(bool on);
+
 /* What the listeners were told last; under shim_mutex. */
 static struct {
 	unsigned long ticket;
@@ -189,8 +191,10 @@ void gate_settle(void)
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
 
 	grace_hold_all(!ticket);
-	if (ticket)
+	if (ticket) {
 		wait_wake();
+		set_enforced(false);
+	}
 
 	/* What the trip was about comes before it. */
 	grace_tell();
@@ -232,6 +236,8 @@ int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 		return -ESTALE;
 	}
 	gate_shut(LOCKD_SHIM_REASON_ORDER);
+	if (epoch != shim.epoch)
+		set_enforced(false);
 	shim.epoch = epoch;
 	grace_withdraw_others(epoch);
 	gate_settle();
@@ -337,6 +343,45 @@ void gate_bypass(bool on)
 		     "the gate is closed until a daemon opens it");
 	gate_settle();
 }
+
+/* Servers that stop */
+
+#define DROP_WAIT	(5 * HZ)
+
+static DECLARE_WAIT_QUEUE_HEAD(drop_wait);
+
+static void set_enforced(bool on)
+{
+	WRITE_ONCE(shim.enforced, on);
+	wake_up_all(&drop_wait);
+}
+
+int gate_enforced(u64 epoch, bool on, struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&shim_mutex);
+
+	if (epoch != shim.epoch) {
+		NL_SET_ERR_MSG(extack, "the order is for another epoch");
+		return -ESTALE;
+	}
+	/* The ticket: it may have been opened since. */
+	set_enforced(on && !READ_ONCE(gate.ticket));
+	return 0;
+}
+
+/*
+ * Problem scenario: somebody stops an nfsd by hand.  The gate of its node is
+ * closed at once, but a program on another node waits in the DLM for the lock of
+ * a client.  It was granted it 35 ms before that node heard of the stop.
+ */
+void lockd_shim_drop_wait(void)
+{
+	if (!wait_event_timeout(drop_wait,
+				READ_ONCE(shim.enforced) || lockd_shim_gate() ||
+				!READ_ONCE(shim.portid), DROP_WAIT))
+		pr_warn("lockd_shim: a server lets go of its locks before every node enforces\n");
+}
+EXPORT_SYMBOL_GPL(lockd_shim_drop_wait);
 
 /* Hooks */
 
@@ -466,6 +511,7 @@ void gate_detach(u32 portid)
 		gate_settle();
 		hooks_unpin();
 		WRITE_ONCE(shim.portid, 0);
+		set_enforced(false);
 		module_put(THIS_MODULE);
 	}
 	mutex_unlock(&shim_mutex);

@@ -45,6 +45,7 @@ struct shim_state {
 	u64 instance;
 	u64 epoch;
 	u32 portid;			/* of the attached socket; 0: none */
+	bool enforced;			/* all nodes' gates are closed */
 
 	struct module *hooks_owner;
 	bool hooks_pinned;		/* we hold a reference to it */
@@ -71,6 +72,7 @@ int gate_reclaim_allowed(struct netlink_ext_ack *extack);
 int gate_attach(u32 portid, struct netlink_ext_ack *extack);
 void gate_detach(u32 portid);
 void gate_bypass(bool on);
+int gate_enforced(u64 epoch, bool on, struct netlink_ext_ack *extack);
 int gate_init(void);
 void gate_exit(void);
 

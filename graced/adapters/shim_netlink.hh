@@ -22,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <qb/qbloop.h>
 #include <string>
 #include <tuple>
@@ -84,6 +85,11 @@ public:
     void end_nfsd_grace(const std::string& server) override;
     void set_bypass(bool on) override;
 
+    // Whether the gates of all nodes are closed at that epoch: a server that is being stopped by hand
+    // lets go of its locks only then (at the latest after 5 s). To be called whenever it may have
+    // changed; told to the kernel if it has.
+    void set_enforced(epoch, bool on);
+
     // Who asked is answered from the loop, or from within if there is no module.
     void set_bypass(bool on, answered);
     // The process (an NFS server in user space) passes the gate, until it ends or this daemon does.
@@ -106,6 +112,7 @@ private:
         withdraw,
         permit,
         host,
+        enforced,
         other,
         status,
         dump
@@ -171,6 +178,7 @@ private:
     // Hosts that the kernel is still to hear of: (server, host, epoch). A few at a time are out.
     std::deque<std::tuple<std::string, std::string, std::uint64_t>> hosts_;
     std::size_t hosts_out_ = 0;
+    std::optional<epoch> enforced_; // told to the kernel
     std::map<std::uint32_t, int> exempt_; // pid: its pidfd, to tell the kernel again
     std::vector<shim::network_namespace> dump_;
     std::vector<std::uint8_t> buffer_;

@@ -16,6 +16,7 @@
  *	host NETNS-FILE HOST EPOCH
  *	exempt PID 0|1
  *	bypass 0|1
+ *	enforced 0|1 EPOCH
  *	status
  *	ns [NETNS-FILE]
  *	events			prints events as they come, too
@@ -395,6 +396,12 @@ static int command(int argc, char **argv)
 	if (!strcmp(verb, "bypass") && argc == 2) {
 		msg = message(LOCKD_SHIM_CMD_BYPASS_SET, NLM_F_ACK);
 		nla_put_u8(msg, LOCKD_SHIM_A_BYPASS, atoi(argv[1]));
+		return send_message(msg, false);
+	}
+	if (!strcmp(verb, "enforced") && argc == 3) {
+		msg = message(LOCKD_SHIM_CMD_ENFORCED_SET, NLM_F_ACK);
+		nla_put_u8(msg, LOCKD_SHIM_A_ENFORCED, atoi(argv[1]));
+		nla_put_u64(msg, LOCKD_SHIM_A_EPOCH, strtoull(argv[2], NULL, 0));
 		return send_message(msg, false);
 	}
 	if (!strcmp(verb, "permit") && argc == 2) {
