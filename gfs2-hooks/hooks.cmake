@@ -13,6 +13,8 @@ install(FILES ${units}/modules-load.d/graced.conf DESTINATION /usr/lib/modules-l
 install(FILES ${units}/tmpfiles.d/graced.conf DESTINATION /usr/lib/tmpfiles.d)
 # An example only: everything in it is commented out, and a file of the site's is never replaced.
 install(FILES ${units}/graced.conf DESTINATION /usr/share/doc/graced/examples)
+install(FILES ${units}/nfs-server.service.d/graced.conf
+  DESTINATION /usr/share/doc/graced/examples/nfs-server.service.d)
 
 # lockd-shim/dkms.conf is for both modules and for this layout; DKMS wants its name and version in the path.
 file(STRINGS ${PROJECT_SOURCE_DIR}/lockd-shim/dkms.conf dkms REGEX "^PACKAGE_(NAME|VERSION)=")

@@ -4,6 +4,7 @@
 #include "graced/hex.hh"
 #include "graced/status.hh"
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <ctime>
@@ -74,6 +75,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    nfs3_.reset();
     import_.reset();
     tracker_.reset();
     locks_.reset();
@@ -165,6 +167,7 @@ std::optional<fatal> daemon::start() {
 
     store_options so;
     so.path = config_.store.path;
+    so.history = history_path();
     so.stall_timeout = config_.store.stall_timeout;
     // A single host has the only copy: what to do with a damaged one is for a person to decide.
     so.set_aside = config_.graced.state == daemon_state::cluster;
@@ -235,6 +238,12 @@ std::optional<fatal> daemon::start() {
         ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
+    nfs3_ = std::make_unique<nfs3_tracker>(
+        loop_, *import_, [this]() -> const fsm& { return engine_->machine(); }, boottime);
+    if (shim_)
+        shim_->hosts_from([this](const std::string& server) {
+            return reclaiming_hosts(engine_->machine().replicated(), server);
+        });
     engine_->before_effects([this] { keep_instances(); });
 
     control_options co;
@@ -437,6 +446,8 @@ void daemon::every_second() {
             spdlog::error("fence_command ended with status {}", how);
         return true;
     });
+    look_for_untracked();
+    nfs3_->every_second();
     const fsm& f = engine_->machine();
     std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
@@ -456,6 +467,28 @@ void daemon::every_second() {
         progress_[id] = line;
         handle.progress(line);
     }
+}
+
+// Bad scenario: nfsd is started again by hand while this daemon is away for more than a second. The
+// kernel says nothing but a line in its log, takes the pipe away, and keeps no records.
+void daemon::look_for_untracked() {
+    if (!shim_)
+        return;
+    const auto pipes = tracker_->status();
+    for (const auto& p : pipes) {
+        int& seconds = untracked_[p.server];
+        seconds = shim_->nfsd_runs(p.server) && !p.connected ? seconds + 1 : 0;
+        if (seconds == untracked_patience)
+            spdlog::error("{}", untracked_text(p.server));
+    }
+    std::erase_if(untracked_, [&](const auto& u) {
+        return std::ranges::none_of(pipes, [&](const auto& p) { return p.server == u.first; });
+    });
+}
+
+std::string daemon::untracked_text(const std::string& server) {
+    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+           "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
 // --- what the engine says to people ---
@@ -518,7 +551,9 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
     if (i.running)
         spdlog::info("server {} runs on this node: adopted", server);
     take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
-    tracker_->watch(server, i.pipe, i.cld_version); // tells at once if its nfsd has gone since
+    tracker_->watch(server, i.pipe, i.cld_version,
+                    i.nfsd_fs); // tells at once if its nfsd has gone since
+    nfs3_->watch(server, {i.callout, i.callout_user, i.rmtab});
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -554,6 +589,9 @@ nlohmann::json daemon::status() const {
     for (const auto& p : tracker_->status())
         if (!p.trouble.empty() && p.connected != p.tracked)
             c.warnings.push_back("server " + p.server + ": " + p.trouble);
+    for (const auto& [server, seconds] : untracked_)
+        if (seconds >= untracked_patience)
+            c.warnings.push_back(untracked_text(server));
     return status_json(engine_->machine(), c);
 }
 
@@ -572,12 +610,16 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         nlohmann::json answer =
             clients_json(engine_->machine(), server(), r.value("after_server", ""),
                          r.value("after_hex", ""), 10000);
-        // Where gracectl may ask nfsd itself: it reads thousands of files, this loop must not.
+        // Where gracectl may look by itself: thousands of files, which this loop must not read.
+        answer["history"] = history_path();
         for (const auto& [name, i] : instances_->all())
             if (i.running && !i.nfsd_fs.empty())
                 answer["nfsd_fs"][name] = i.nfsd_fs;
         return h.finish(answer);
     }
+    if (verb == "mounts")
+        return h.finish(mounts_json(engine_->machine(), server(), r.value("after_server", ""),
+                                    r.value("after_hex", ""), 10000));
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -617,11 +659,6 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                                          h.fail("failed", done.error().message);
                                  });
     }
-    if (verb == "server-hosts") {
-        if (shim_)
-            shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
-        return h.finish(nlohmann::json::object());
-    }
     if (verb == "import")
         return on_import(r, peer, h);
     if (verb == "server-start")
@@ -632,6 +669,7 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::stop{server(), id});
     if (verb == "server-released") {
         tracker_->unwatch(server());
+        nfs3_->unwatch(server());
         if (shim_)
             shim_->forget(server());
         instances_->remove(server());
@@ -724,9 +762,14 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
         return h.fail("bad_request", "a server's name has 1 to 64 characters");
     server_instance i;
     i.netns = r.value("netns", "");
+    if (i.netns.empty()) // the node's own
+        i.netns = "/proc/self/ns/net";
     i.nfsd_fs = r.value("nfsd_fs", "");
     i.pipe = r.value("pipe", "");
     i.cld_version = r.value("cld_version", 2);
+    i.callout = r.value("callout", "");
+    i.callout_user = r.value("callout_user", std::uint32_t{0});
+    i.rmtab = r.value("rmtab", "");
     if (i.pipe.empty())
         return h.fail("bad_request", "server-start needs the path of the server's cld pipe");
     if (auto it = instances_->all().find(name);

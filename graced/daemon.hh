@@ -15,6 +15,7 @@
 #include "graced/config.hh"
 #include "graced/engine.hh"
 #include "graced/instances.hh"
+#include "graced/nfs3_tracker.hh"
 #include "graced/record_import.hh"
 
 #include <memory>
@@ -64,6 +65,8 @@ private:
     void adopt(const std::string& server, const server_instance&);
     void every_second();
     void arm_second();
+    void look_for_untracked();
+    static std::string untracked_text(const std::string& server);
 
     void on_request(const nlohmann::json&, const control_peer&, const reply_handle&);
     [[nodiscard]] bool bypassed() const;
@@ -72,6 +75,7 @@ private:
     void on_server_running(const nlohmann::json&, const reply_handle&);
     void go_on_importing();
     void on_import(const nlohmann::json&, const control_peer&, const reply_handle&);
+    [[nodiscard]] std::string history_path() const { return config_.store.path + ".history"; }
     nlohmann::json status() const;
     std::optional<node_id> find_node(const std::string& name_or_id) const;
 
@@ -91,6 +95,7 @@ private:
     std::unique_ptr<kernel_port> no_kernel_;
     std::unique_ptr<cld_tracker> tracker_;
     std::unique_ptr<record_import> import_;
+    std::unique_ptr<nfs3_tracker> nfs3_;
     std::unique_ptr<control_server> control_;
     std::unique_ptr<notifier> notify_;
     std::optional<instance_registry> instances_;
@@ -102,6 +107,10 @@ private:
     qb_loop_timer_handle timer_ = 0, second_ = 0;
     instant armed_ = 0;
     std::set<int> children_;
+    // Seconds for which a server's nfsd has run without its pipe. The module's word of it is up to
+    // 2 s old, and between a pipe and the next one of version 0 there is none for a moment.
+    static constexpr int untracked_patience = 5;
+    std::map<std::string, int> untracked_;
 };
 
 } // namespace grace

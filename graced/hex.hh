@@ -41,4 +41,29 @@ inline std::optional<std::string> from_hex(std::string_view hex) {
     return out;
 }
 
+// For people: what is not printable, and a backslash, as \\xHH.
+inline std::string printable(std::string_view s) {
+    std::string out;
+    for (const char c : s) {
+        if (c >= 0x20 && c < 0x7f && c != '\\')
+            out += c;
+        else
+            out += "\\x" + to_hex(std::string_view(&c, 1));
+    }
+    return out;
+}
+// The bytes that printable() has shown, or hexadecimal digits stand for.
+inline std::string from_printable(std::string_view s) {
+    if (auto digits = from_hex(s); digits && !digits->empty())
+        return *digits;
+    std::string out;
+    while (!s.empty()) {
+        const auto byte =
+            s.starts_with("\\x") && s.size() >= 4 ? from_hex(s.substr(2, 2)) : std::nullopt;
+        out += byte ? *byte : std::string(1, s.front());
+        s.remove_prefix(byte ? 4 : 1);
+    }
+    return out;
+}
+
 } // namespace grace

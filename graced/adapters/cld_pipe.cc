@@ -4,6 +4,7 @@
 // utils/nfsdcld/nfsdcld.c in nfs-utils (the daemon whose place this takes).
 #include "graced/adapters/cld_pipe.hh"
 
+#include "grace/record_key.hh"
 #include "graced/adapters/cld_message.hh"
 
 #include <array>
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <spdlog/spdlog.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -155,7 +157,7 @@ private:
 
 struct cld_tracker::pipe : std::enable_shared_from_this<pipe> {
     cld_tracker* owner = nullptr;
-    std::string server, path, directory, journal;
+    std::string server, path, directory, journal, nfsd_fs;
     int version = 2;
     int fd = -1;
     bool is_socket = false;
@@ -172,6 +174,7 @@ struct cld_tracker::pipe : std::enable_shared_from_this<pipe> {
     };
     std::array<open, max_open_upcalls> open_upcalls;
     std::map<std::uint32_t, std::size_t> by_xid;
+    std::multiset<std::string> expired; // whose Remove is to come, for we expired them
 
     struct outgoing {
         std::vector<std::uint8_t> bytes;
@@ -183,7 +186,8 @@ struct cld_tracker::pipe : std::enable_shared_from_this<pipe> {
 cld_tracker::cld_tracker(qb_loop_t* loop, sink out, options opt)
     : loop_(loop)
     , sink_(std::move(out))
-    , options_(std::move(opt)) {
+    , options_(std::move(opt))
+    , expiry_(loop) {
     inotify_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (inotify_ >= 0)
         qb_loop_poll_add(loop_, QB_LOOP_HIGH, inotify_, POLLIN, this, on_inotify);
@@ -206,8 +210,10 @@ cld_tracker::~cld_tracker() {
     }
 }
 
-void cld_tracker::watch(std::string server, std::string pipe_path, int version) {
+void cld_tracker::watch(std::string server, std::string pipe_path, int version,
+                        std::string nfsd_fs) {
     if (const auto it = pipes_.find(server); it != pipes_.end()) {
+        it->second->nfsd_fs = nfsd_fs;
         if (it->second->path == pipe_path && it->second->version == version)
             return;
         unwatch(server);
@@ -218,6 +224,7 @@ void cld_tracker::watch(std::string server, std::string pipe_path, int version) 
     p->path = std::move(pipe_path);
     p->directory = std::filesystem::path(p->path).parent_path();
     p->version = version;
+    p->nfsd_fs = std::move(nfsd_fs);
     if (!options_.journal_dir.empty() && server.find('/') == std::string::npos)
         p->journal = options_.journal_dir + "/" + server + ".upcalls";
     p->slots.open(p->journal);
@@ -417,6 +424,7 @@ void cld_tracker::open_pipe(const pipe_ptr& p) {
     p->events = 0;
     if (p->slots.whose() != identity_of(opened)) {
         forget_upcalls(*p);
+        p->expired.clear();
         p->slots.start_anew(identity_of(opened));
     }
     p->gone = false;
@@ -464,7 +472,7 @@ void cld_tracker::restore_upcalls(const pipe_ptr& p) {
         }
         const std::size_t length = cld::size_of(p->slots.at(slot)[0]);
         spdlog::info("server {}: upcall {} was left open, answering it now", p->server, xid);
-        handle(p, slot, length);
+        handle(p, slot, length, true);
     }
 }
 
@@ -509,11 +517,11 @@ void cld_tracker::read_upcalls(const pipe_ptr& p) {
             return;
         }
         p->upcalls++;
-        handle(p, slot, std::size_t(got));
+        handle(p, slot, std::size_t(got), false);
     }
 }
 
-void cld_tracker::handle(const pipe_ptr& p, std::size_t slot, std::size_t length) {
+void cld_tracker::handle(const pipe_ptr& p, std::size_t slot, std::size_t length, bool again) {
     std::uint8_t* const raw = p->slots.at(slot);
     p->open_upcalls[slot] = {ticket{}, length};
     const auto m = cld::decode({raw, std::min(length, slot_size)});
@@ -532,7 +540,8 @@ void cld_tracker::handle(const pipe_ptr& p, std::size_t slot, std::size_t length
         p->slots.clear(slot);
         return;
     }
-    spdlog::debug("server {}: upcall {} {}", p->server, m->xid, cld::to_string(m->cmd));
+    spdlog::debug("server {}: upcall {} {}, version {}", p->server, m->xid, cld::to_string(m->cmd),
+                  m->version);
     if (m->cmd == cld::command::get_version) {
         if (p->version == 0) {
             reply(*p, slot, -EOPNOTSUPP);
@@ -548,18 +557,27 @@ void cld_tracker::handle(const pipe_ptr& p, std::size_t slot, std::size_t length
         reply(*p, slot, -EOPNOTSUPP);
         return;
     }
+    if (m->cmd == cld::command::remove) {
+        // Bad scenario: the client that we expired is on record by now as the one that came after;
+        // this Remove is not its leave, and without a record it loses all at the next failover.
+        if (const auto it = p->expired.find(m->name); it != p->expired.end()) {
+            p->expired.erase(it);
+            reply(*p, slot, 0);
+            return;
+        }
+    }
     const ticket id{++last_ticket_};
     p->open_upcalls[slot].id = id;
     tickets_.emplace(id, open_upcall{p, slot});
     switch (m->cmd) {
     case cld::command::create:
-        sink_(input::create{p->server, m->name, m->princhash, id});
+        sink_(input::create{p->server, nfs4_key(m->name), m->princhash, id});
         break;
     case cld::command::remove:
-        sink_(input::remove{p->server, m->name, id});
+        sink_(input::remove{p->server, nfs4_key(m->name), id});
         break;
     case cld::command::check:
-        sink_(input::check{p->server, m->name, id});
+        sink_(input::check{p->server, nfs4_key(m->name), id, again});
         break;
     case cld::command::grace_start:
         sink_(input::grace_start{p->server, id});
@@ -582,13 +600,37 @@ void cld_tracker::answer(ticket id, upcall_status status) {
     }
     const open_upcall upcall = it->second;
     if (const auto p = upcall.from.lock()) {
-        if (p->slots.at(upcall.slot)[1] == std::uint8_t(cld::command::grace_start) &&
-            status == upcall_status::ok)
+        const auto cmd = cld::command(p->slots.at(upcall.slot)[1]);
+        if (cmd == cld::command::grace_start && status == upcall_status::ok)
             p->slots.started() = 1;
+        if (cmd == cld::command::check && status == upcall_status::refused && !p->nfsd_fs.empty())
+            return refuse_check(p, upcall.slot);
         reply(*p, upcall.slot, std::int16_t(status));
     } else {
         tickets_.erase(it);
     }
+}
+
+// Once refused, nfsd would let the same client in at its second try: client_expiry.hh.
+void cld_tracker::refuse_check(const pipe_ptr& p, std::size_t slot) {
+    const auto m = cld::decode({p->slots.at(slot), p->open_upcalls[slot].length});
+    const ticket id = p->open_upcalls[slot].id;
+    const std::string client = m ? m->name : std::string();
+    expiry_.expire(p->nfsd_fs, client, [this, id, client](const std::string& why) {
+        const auto it = tickets_.find(id);
+        const auto from = it == tickets_.end() ? nullptr : it->second.from.lock();
+        if (!from)
+            return;
+        if (why.empty()) {
+            spdlog::info("server {}: a client was expired, for it may not reclaim", from->server);
+            from->expired.insert(client);
+        } else {
+            spdlog::error("server {}: a client that may not reclaim could not be expired: {}; nfsd "
+                          "will let it reclaim at its second try",
+                          from->server, why);
+        }
+        reply(*from, it->second.slot, std::int16_t(upcall_status::refused));
+    });
 }
 
 void cld_tracker::answer_grace_start(ticket id, const std::vector<known_client>& clients) {

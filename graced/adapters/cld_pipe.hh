@@ -17,6 +17,7 @@
 #pragma once
 
 #include "grace/input.hh"
+#include "graced/adapters/client_expiry.hh"
 #include "graced/result.hh"
 
 #include <functional>
@@ -62,12 +63,15 @@ public:
     cld_tracker(const cld_tracker&) = delete;
     cld_tracker& operator=(const cld_tracker&) = delete;
 
-    // Opens the pipe whenever it exists, from now on. `version` is 2 or 1 (the kernel loads the
-    // list of clients at GraceStart), or 0 (it asks for each client with Check: GetVersion and
-    // GraceStart are refused, and the kernel makes the pipe anew with its older method). The path
-    // may also be a UNIX SOCK_SEQPACKET socket, or a file of a FUSE file system, of a stand-in for
-    // the kernel: the same messages on it. A second call for a server replaces the first.
-    void watch(std::string server, std::string pipe_path, int version = 2);
+    // Opens the pipe whenever it exists, from now on. `nfsd_fs`: where its nfsd's file system is
+    // mounted; version 0 expires clients there, empty: it does not (a stand-in for the kernel).
+    // `version` is 2 or 1 (the kernel loads the list of clients at GraceStart), or 0 (it asks for
+    // each client with Check: GetVersion and GraceStart are refused, and the kernel makes the pipe
+    // anew with its older method). The path may also be a UNIX SOCK_SEQPACKET socket, or a file of
+    // a FUSE file system, of a stand-in for the kernel: the same messages on it. A second call for
+    // a server replaces the first.
+    void watch(std::string server, std::string pipe_path, int version = 2,
+               std::string nfsd_fs = {});
     // The server is no longer ours: open upcalls are answered with `failed`.
     void unwatch(const std::string& server);
 
@@ -105,7 +109,8 @@ private:
     void forget_upcalls(pipe&);
     void restore_upcalls(const pipe_ptr&);
     void read_upcalls(const pipe_ptr&);
-    void handle(const pipe_ptr&, std::size_t slot, std::size_t length);
+    void handle(const pipe_ptr&, std::size_t slot, std::size_t length, bool again);
+    void refuse_check(const pipe_ptr&, std::size_t slot);
     void reply(pipe&, std::size_t slot, std::int16_t status);
     void send(pipe&, bytes message, std::size_t slot);
     void flush(pipe&);
@@ -118,6 +123,7 @@ private:
     options options_;
     std::map<std::string, pipe_ptr> pipes_;
     std::map<ticket, open_upcall> tickets_;
+    client_expiry expiry_;
     std::uint64_t last_ticket_ = 0;
     int inotify_ = -1;
     qb_loop_timer_handle timer_ = 0;

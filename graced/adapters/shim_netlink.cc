@@ -3,6 +3,9 @@
 // written in lockd-shim/uapi/lockd_shim.h.
 #include "graced/adapters/shim_netlink.hh"
 
+#include "graced/adapters/kernel_write.hh"
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -660,7 +663,11 @@ void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std
     tell_hosts(server, at.value); // performed after it, in the order in which they are sent
 }
 
-void shim_netlink::set_hosts(const std::string& server, std::vector<std::string> hosts) {
+void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
+    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
+    if (!host_source_)
+        return;
+    auto hosts = host_source_(server);
     std::erase_if(hosts,
                   [](const auto& h) { return h.empty() || h.size() >= LOCKD_SHIM_HOST_LEN; });
     if (hosts.size() > LOCKD_SHIM_HOSTS_MAX) {
@@ -668,14 +675,7 @@ void shim_netlink::set_hosts(const std::string& server, std::vector<std::string>
                       hosts.size(), LOCKD_SHIM_HOSTS_MAX);
         hosts.resize(LOCKD_SHIM_HOSTS_MAX);
     }
-    places_[server].hosts = std::move(hosts);
-    if (reclaiming_.contains(server))
-        tell_hosts(server, status_.last.epoch);
-}
-
-void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
-    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
-    for (const std::string& host : places_[server].hosts)
+    for (const std::string& host : hosts)
         hosts_.emplace_back(server, host, at);
     send_hosts();
 }
@@ -817,6 +817,16 @@ void shim_netlink::set_namespace(std::string server, std::string netns_path,
     p.nfsd = std::move(nfsd_path);
 }
 
+bool shim_netlink::nfsd_runs(const std::string& server) const {
+    const auto at = places_.find(server);
+    struct stat st {};
+    if (at == places_.end() || stat(at->second.netns.c_str(), &st) != 0)
+        return false;
+    return std::ranges::any_of(status_.namespaces, [&](const shim::network_namespace& ns) {
+        return ns.nfsd_up && ns.inode == st.st_ino;
+    });
+}
+
 void shim_netlink::forget(const std::string& server) {
     if (const auto it = reclaiming_.find(server); it != reclaiming_.end()) {
         withdraw(it->second, status_.last.epoch);
@@ -847,15 +857,12 @@ void shim_netlink::end_nfsd_grace(const std::string& server) {
         writers_->busy.insert(path);
     }
     const auto write_it = [path, server, shared = writers_] {
-        const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-        const bool written = fd >= 0 && write(fd, "Y\n", 2) == 2;
+        const int code = write_apart(path, "Y\n");
         // EBUSY: nfsd does not run, or its grace is over (fs/nfsd/nfsctl.c write_v4_end_grace).
-        if (!written && !(fd >= 0 && errno == EBUSY))
+        if (code != 0 && code != EBUSY)
             spdlog::warn("cannot end the grace of nfsd of server {}: {}: {}; it ends by itself "
                          "when nfsv4gracetime has passed",
-                         server, path, text_of(errno));
-        if (fd >= 0)
-            close(fd);
+                         server, path, text_of(code));
         const std::lock_guard held(shared->lock);
         shared->busy.erase(path);
     };

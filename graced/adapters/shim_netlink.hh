@@ -94,12 +94,14 @@ public:
     void set_bypass(bool on, answered);
     // The process (an NFS server in user space) passes the gate, until it ends or this daemon does.
     void set_exempt(std::uint32_t pid, bool on, answered);
-    // The NSM hosts (names or addresses, as lockd knows them) on record for the server: those whose
-    // reclaims over NLM pass while it may reclaim. Replaces what was said before, as far as reclaim
-    // is not open: the kernel forgets them with the permission only.
-    void set_hosts(const std::string& server, std::vector<std::string> hosts);
+    // Where the NSM hosts (names or addresses, as lockd knows them) come from that are on record for a
+    // server: those whose reclaims over NLM pass while it may reclaim. Asked when reclaim opens.
+    using host_source = std::function<std::vector<std::string>(const std::string& server)>;
+    void hosts_from(host_source source) { host_source_ = std::move(source); }
 
     const snapshot& status() const { return status_; }
+    // The server's namespace has an nfsd, as far as the module has seen it start.
+    bool nfsd_runs(const std::string& server) const;
     // Why the gate, though its module is there, holds nothing back; empty if it does.
     std::string unfit() const;
 
@@ -126,7 +128,6 @@ private:
     };
     struct place {
         std::string netns, nfsd;
-        std::vector<std::string> hosts;
     };
     struct writers; // shared with the threads that write v4_end_grace
 
@@ -171,6 +172,7 @@ private:
     bool offered_ = false;  // the protocol takes the gate for one: kernel_attached, not lost since
     std::map<std::uint32_t, request> under_way_;
     std::map<std::string, place> places_;
+    host_source host_source_;
     std::map<std::uint64_t, std::uint64_t> stops_; // of each network namespace (cookie), as told last
     // Servers that may reclaim, or for which it was asked: an open file of the namespace each,
     // because the path may lead to another one later.

@@ -3,6 +3,7 @@
 #include "graced/adapters/sqlite_store.hh"
 
 #include "grace/state.hh"
+#include "graced/adapters/client_history.hh"
 
 #include <algorithm>
 #include <atomic>
@@ -59,7 +60,7 @@ std::uint64_t from_column(std::int64_t v) {
 // so that START, renewal and purge of a server each are one statement over one range.
 constexpr const char* schema_sql = R"sql(
 CREATE TABLE schema_version (version INTEGER NOT NULL, since TEXT NOT NULL) STRICT;
-INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+INSERT INTO schema_version VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
 CREATE TABLE servers (name TEXT NOT NULL PRIMARY KEY, need INTEGER NOT NULL,
@@ -70,13 +71,18 @@ CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER 
 )sql";
 
 // From each version to the next; never changed once released: tests/unit/data/store has a database
-// of each. Version 1 knew of a START only whether it was over.
+// of each. Version 1 knew of a START only whether it was over; 2 had NFSv4 clients only, by their names.
 constexpr const char* migrations_sql[] = {R"sql(
 ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE servers ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
 UPDATE servers SET settled = start WHERE need = 0;
 INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 PRAGMA user_version = 2;
+)sql",
+R"sql(
+UPDATE records SET client = CAST(x'00' || client AS BLOB) WHERE substr(client, 1, 1) = x'00';
+INSERT INTO schema_version VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+PRAGMA user_version = 3;
 )sql"};
 static_assert(std::size(migrations_sql) + 1 == sqlite_store::schema_version);
 
@@ -255,6 +261,9 @@ struct db_closer {
 };
 using db_handle = std::unique_ptr<sqlite3, db_closer>;
 
+// Keys of mounts begin so (grace/record_key.hh); they are part of no grace.
+#define CLIENTS_ONLY " AND NOT (client >= x'006d' AND client < x'006e')"
+
 // The statements that write, and what of the meta is on disk already: a batch in normal running
 // changes one or two of its rows, and 1024 servers must not be rewritten for each new client.
 class writer {
@@ -265,19 +274,22 @@ public:
         , put_record_(db, "INSERT INTO records VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
                           "epoch = excluded.epoch, princhash = excluded.princhash")
         , remove_record_(db, "DELETE FROM records WHERE server = ?1 AND client = ?2")
-        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch > ?2")
-        , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2")
-        , purge_(db, "DELETE FROM records WHERE server = ?1 AND epoch <= ?2")
+        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch > ?2" CLIENTS_ONLY)
+        , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2" CLIENTS_ONLY)
+        , purge_(db, "DELETE FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY)
         , clear_(db, "DELETE FROM records")
         , put_meta_(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = "
                         "excluded.value")
         , put_server_(db, "INSERT OR REPLACE INTO servers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
         , remove_server_(db, "DELETE FROM servers WHERE name = ?1")
         , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
-        , remove_node_(db, "DELETE FROM nodes WHERE id = ?1") {}
+        , remove_node_(db, "DELETE FROM nodes WHERE id = ?1")
+        , epoch_of_(db, "SELECT epoch FROM records WHERE server = ?1 AND client = ?2")
+        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY " LIMIT ?3") {}
 
-    // One transaction: all of it, or a throw and nothing of it.
-    void commit(const std::vector<const store_batch*>& batches) {
+    // One transaction: all of it, or a throw and nothing of it. What became of clients by it.
+    std::vector<history_event> commit(const std::vector<const store_batch*>& batches) {
+        events_.clear();
         exec(db_, "BEGIN IMMEDIATE", "starting a transaction");
         stored_meta written = written_;
         try {
@@ -293,11 +305,36 @@ public:
             throw;
         }
         written_ = std::move(written);
+        return std::move(events_);
     }
 
 private:
-    void apply(const store_op::put_record& o, stored_meta&) { put(o.server, o.client, o.rec); }
+    // People ask by a client's name: a host of NFSv3 and an NFSv4 client of the same name share it.
+    void note(const char* what, std::string server, std::string_view key, epoch at) {
+        events_.push_back(
+            {what, std::move(server), std::string(client_in(key)), at, time(nullptr)});
+    }
+    void apply(const store_op::put_record& o, stored_meta& written) {
+        if (kind_of(o.client) == record_kind::mount) {
+            return put(o.server, o.client, o.rec);
+        }
+        const auto before = epoch_of(o.server, o.client);
+        put(o.server, o.client, o.rec);
+        const auto v = written.servers.find(o.server);
+        if (!before) {
+            note("recorded", o.server, o.client, o.rec.at);
+        } else if (written.recovery && v != written.servers.end() && v->second.need &&
+                   *before <= written.recovery) {
+            note("reclaimed", o.server, o.client, o.rec.at);
+        } else {
+            note("returned", o.server, o.client, o.rec.at);
+        }
+    }
     void apply(const store_op::remove_record& o, stored_meta&) {
+        const auto before = epoch_of(o.server, o.client);
+        if (before && kind_of(o.client) != record_kind::mount) {
+            note("left", o.server, o.client, *before);
+        }
         remove_record_.text(1, o.server).blob(2, o.client).run();
     }
     void apply(const store_op::lower& o, stored_meta&) {
@@ -307,13 +344,24 @@ private:
         renew_.text(1, o.server).bind(2, o.at.value).run();
     }
     void apply(const store_op::purge& o, stored_meta&) {
+        std::size_t named = 0;
+        to_purge_.text(1, o.server).bind(2, o.limit.value).bind(3, client_history::max_named + 1);
+        while (to_purge_.step()) {
+            const bool more = ++named > client_history::max_named;
+            note("purged", o.server, more ? "" : to_purge_.column_bytes(0), o.limit);
+        }
         purge_.text(1, o.server).bind(2, o.limit.value).run();
     }
-    void apply(const store_op::replace_all& o, stored_meta&) {
+    void apply(const store_op::replace_all& o, stored_meta& written) {
+        if (has_missed(o)) {
+            note("joined", "", "", written.current);
+        }
         clear_.run();
-        for (const auto& [server, clients] : o.records) {
-            for (const auto& [client, rec] : clients) {
-                put(server, client, rec);
+        for (const auto* all : {&o.records, &o.mounts}) {
+            for (const auto& [server, clients] : *all) {
+                for (const auto& [client, rec] : clients) {
+                    put(server, client, rec);
+                }
             }
         }
     }
@@ -363,10 +411,34 @@ private:
             .run();
     }
 
+    // Whether clients came or went, or were recorded anew, while this node did not hear of it.
+    bool has_missed(const store_op::replace_all& o) {
+        statement here(db_, "SELECT server, client, epoch FROM records WHERE 1" CLIENTS_ONLY
+                            " ORDER BY server, client");
+        for (const auto& [server, clients] : o.records) {
+            for (const auto& [client, rec] : clients) {
+                if (!here.step() || here.column_bytes(0) != server || here.column_bytes(1) != client ||
+                    here.column(2) < rec.at.value) {
+                    return true;
+                }
+            }
+        }
+        return here.step();
+    }
+    std::optional<epoch> epoch_of(const std::string& server, const std::string& client) {
+        std::optional<epoch> found;
+        epoch_of_.text(1, server).blob(2, client);
+        while (epoch_of_.step()) {
+            found = epoch{epoch_of_.column(0)};
+        }
+        return found;
+    }
+
     sqlite3* db_;
     stored_meta written_;
+    std::vector<history_event> events_;
     statement put_record_, remove_record_, lower_, renew_, purge_, clear_, put_meta_, put_server_,
-        remove_server_, put_node_, remove_node_;
+        remove_server_, put_node_, remove_node_, epoch_of_, to_purge_;
 };
 
 std::size_t weight(const store_operation& op) {
@@ -382,8 +454,10 @@ std::size_t weight(const store_operation& op) {
         std::size_t operator()(const store_op::purge& o) const { return o.server.size(); }
         std::size_t operator()(const store_op::replace_all& o) const {
             std::size_t n = 0;
-            for (const auto& [server, clients] : o.records) {
-                n += server.size() + clients.weight();
+            for (const auto* all : {&o.records, &o.mounts}) {
+                for (const auto& [server, clients] : *all) {
+                    n += server.size() + clients.weight();
+                }
             }
             return n;
         }
@@ -401,6 +475,7 @@ struct sqlite_store::impl {
     unique_fd lock;
     db_handle db;
     std::optional<writer> out; // used by the thread only, once it runs
+    client_history history;    // likewise
 
     qb_loop_t* loop = nullptr;
     sink to_engine;
@@ -509,11 +584,12 @@ struct sqlite_store::impl {
         writing_bytes = gathered;
         guard.unlock();
         std::string error;
+        std::vector<history_event> events;
         try {
             std::vector<const store_batch*> batches;
             std::transform(group.begin(), group.end(), std::back_inserter(batches),
                            [](const queued_batch& b) { return &b.batch; });
-            out->commit(batches);
+            events = out->commit(batches);
         } catch (const sqlite_failure& f) {
             error = describe(f);
         } catch (const std::exception& e) {
@@ -538,6 +614,17 @@ struct sqlite_store::impl {
             }
         }
         signal();
+        if (events.empty()) {
+            return;
+        }
+        // Behind the news of what is durable. Its disk may stand still, too: the watch goes on.
+        progress = steady_now();
+        writing = true;
+        writing_bytes = 0;
+        guard.unlock();
+        history.write(events);
+        guard.lock();
+        writing = false;
     }
 
     // Until the database can be opened and written again; false: the end came first.
@@ -882,13 +969,12 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
         std::string client = s.column_bytes(1);
         record rec{epoch{s.column(2)}, s.column_bytes(3)};
         if (server.empty() || server.size() > max_server_name || client.empty() ||
-            client.size() > max_client_name || rec.princhash.size() > max_princhash ||
+            client.size() > max_record_key || rec.princhash.size() > max_princhash ||
             rec.at > state.meta.current) {
             return damaged(path, "table records has a row that graced cannot have written (server '" +
                                      server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
-        record_map& clients = state.records[std::move(server)];
-        clients.put(client, rec);
+        map_of(state, server, client).put(client, rec);
     }
     return state;
 }
@@ -1315,6 +1401,9 @@ result<opened_store> sqlite_store::open_and_load(store_options options) {
     }
     state->options = std::move(options);
     state->watch_progress();
+    if (!state->options.history.empty()) {
+        state->history.open(state->options.history);
+    }
     if (!connected->first.trouble.empty()) {
         const std::lock_guard guard(state->mutex);
         state->fail_locked(std::move(connected->first.trouble));

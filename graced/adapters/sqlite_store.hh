@@ -33,6 +33,7 @@ namespace grace {
 
 struct store_options {
     std::string path = "/var/lib/graced/graced.sqlite";
+    std::string history; // file for the history of clients (client_history.hh); empty: none is kept
     // The queue's bound, in bytes of names and records. A disk that stands still must not eat the
     // memory: beyond this the store has failed.
     std::size_t max_queued_bytes = 256U << 20;
@@ -60,7 +61,7 @@ struct opened_store {
 class sqlite_store : public store_port {
 public:
     using sink = std::function<void(any_input)>;
-    static constexpr int schema_version = 2;
+    static constexpr int schema_version = 3;
     static constexpr std::int32_t application_id = 0x47524143; // "GRAC"
 
     // Opens (or creates) the database, takes its lock, checks it, reads everything. Blocks: for use

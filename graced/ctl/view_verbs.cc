@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Verbs that only look: status, dump, servers, nodes, clients, version.
+#include "graced/adapters/client_history.hh"
 #include "graced/ctl/gracectl.hh"
-#include "graced/ctl/nfsd_clients.hh"
+#include "graced/nfsd_clients.hh"
 #include "graced/ctl/render.hh"
 #include "graced/hex.hh"
 
@@ -37,9 +38,10 @@ void show_part(session& s, std::initializer_list<const char*> keys,
 }
 
 struct client_options {
-    std::string server, sort;
-    bool not_reclaimed = false;
+    std::string server, sort, history_of;
+    bool not_reclaimed = false, history = false;
 };
+constexpr std::size_t history_limit = 1000;
 
 // What the nfsd of this node knows of them: it alone has address and minor version.
 void ask_nfsd(json& all) {
@@ -56,8 +58,10 @@ void ask_nfsd(json& all) {
         if (!c.is_object()) {
             continue;
         }
-        c["protocol"] = "NFSv4";
         c["address"] = c["minor_version"] = c["status"] = c["last_renew"] = nullptr;
+        if (c.value("protocol", "") == "NFSv3") {
+            continue; // lockd shows nobody what it knows
+        }
         const auto server = known.find(c.value("server", ""));
         const auto name = from_hex(c.value("name_hex", ""));
         if (server == known.end() || !name) {
@@ -81,12 +85,62 @@ void ask_nfsd(json& all) {
     all.erase("nfsd_fs");
 }
 
+// "recorded since", by the history that the daemon of this node keeps.
+void ask_history(json& all) {
+    const auto path = all.find("history");
+    const auto known = path != all.end() && path->is_string()
+                           ? client_history::read_since(path->get<std::string>())
+                           : fail("the daemon keeps no history");
+    for (json& c : all["clients"]) {
+        if (!c.is_object()) {
+            continue;
+        }
+        c["since"] = nullptr;
+        const auto name = from_hex(c.value("name_hex", ""));
+        if (!known || !name) {
+            continue;
+        }
+        const auto found = known->find({c.value("server", ""), *name});
+        if (found != known->end() &&
+            !(found->second.gap && c.value("epoch", std::uint64_t{0}) > found->second.at.value)) {
+            c["since"] = found->second.time;
+        }
+    }
+    all.erase("history");
+}
+
+void show_history(session& s, const client_options& o) {
+    const auto page = s.ask({{"verb", "clients"}, {"server", o.server}}, look_limit);
+    if (!page) {
+        return;
+    }
+    const auto events = client_history::read(page->value("history", ""), o.server,
+                                             from_printable(o.history_of), history_limit);
+    if (!events) {
+        return s.failed(exit_failed, "failed", events.error().message);
+    }
+    json all = {{"ok", true}, {"events", json::array()}};
+    for (const history_event& e : *events) {
+        all["events"].push_back({{"time", e.time},
+                                 {"what", e.what},
+                                 {"server", e.server},
+                                 {"name", printable(e.client)},
+                                 {"name_hex", to_hex(e.client)},
+                                 {"epoch", e.at.value}});
+    }
+    s.print(all, [&s](const json& a) { return render_history(a, s.around.now()); });
+}
+
 void show_clients(session& s, const client_options& o) {
+    if (o.history) {
+        return show_history(s, o);
+    }
     auto all = all_clients(s, o.server);
     if (!all) {
         return;
     }
     ask_nfsd(*all);
+    ask_history(*all);
     json& clients = (*all)["clients"];
     if (o.not_reclaimed) {
         json left = json::array();
@@ -114,7 +168,19 @@ void show_clients(session& s, const client_options& o) {
             return x < y;
         });
     }
-    s.print(*all, render_clients);
+    s.print(*all, [&s](const json& a) { return render_clients(a, s.around.now()); });
+}
+
+void show_mounts(session& s, const std::string& server, bool as_rmtab) {
+    const auto all = all_pages(s, "mounts", server);
+    if (!all) {
+        return;
+    }
+    if (as_rmtab) {
+        s.around.out << render_rmtab(*all);
+        return;
+    }
+    s.print(*all, render_mounts);
 }
 
 // Asked for here, not by the daemon: see node_view.hh.
@@ -146,8 +212,12 @@ void show_version(session& s) {
 // client. One answer that holds a million clients would stop the daemon's loop for as long as it
 // takes to write it.
 std::optional<json> all_clients(session& s, const std::string& server) {
-    json all = {{"ok", true}, {"clients", json::array()}, {"more", false}};
-    json request = {{"verb", "clients"}};
+    return all_pages(s, "clients", server);
+}
+
+std::optional<json> all_pages(session& s, const char* verb, const std::string& server) {
+    json all = {{"ok", true}, {verb, json::array()}, {"more", false}};
+    json request = {{"verb", verb}};
     if (!server.empty()) {
         request["server"] = server;
     }
@@ -156,15 +226,17 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         if (!page) {
             return std::nullopt;
         }
-        const auto clients = page->find("clients");
+        const auto clients = page->find(verb);
         if (clients == page->end() || !clients->is_array()) {
             return all;
         }
         for (const json& c : *clients) {
-            all["clients"].push_back(c);
+            all[verb].push_back(c);
         }
-        if (page->contains("nfsd_fs")) {
-            all["nfsd_fs"] = (*page)["nfsd_fs"];
+        for (const char* where : {"nfsd_fs", "history"}) {
+            if (page->contains(where)) {
+                all[where] = (*page)[where];
+            }
         }
         const auto more = page->find("more");
         if (more == page->end() || *more != true || clients->empty()) {
@@ -172,7 +244,7 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         }
         const json& last = clients->back();
         const std::string after_server = last.value("server", "");
-        const std::string after_hex = last.value("name_hex", "");
+        const std::string after_hex = last.value("key_hex", "");
         if (request.value("after_server", "") == after_server &&
             request.value("after_hex", "") == after_hex) {
             all["more"] = true; // a daemon that does not know pages
@@ -216,7 +288,22 @@ void add_view_verbs(CLI::App& app, session& s) {
                      "by name, epoch (the one recorded last first), reclaimed (who has not first), "
                      "address; default: by server and name")
         ->check(CLI::IsMember({"name", "epoch", "reclaimed", "address"}));
-    clients->callback([&s, o] { show_clients(s, *o); });
+    auto* history = clients->add_option(
+        "--history", o->history_of,
+        "what became of CLIENT (its name as shown, or name_hex), or of all: the last 1000 events that "
+        "this node has heard of");
+    history->expected(0, 1)->type_name("[CLIENT]");
+    clients->callback([&s, o, history] {
+        o->history = history->count() > 0;
+        show_clients(s, *o);
+    });
+
+    auto* mounts = app.add_subcommand("mounts", "who has mounted what over NFSv3");
+    auto of = std::make_shared<std::string>();
+    auto as_rmtab = std::make_shared<bool>(false);
+    CLI::Option* which = mounts->add_option("--server", *of, "only of this server");
+    mounts->add_flag("--rmtab", *as_rmtab, "in the format of mountd's rmtab")->needs(which);
+    mounts->callback([&s, of, as_rmtab] { show_mounts(s, *of, *as_rmtab); });
 
     app.add_subcommand("version", "versions of gracectl and of the running daemon")->callback([&s] {
         show_version(s);

@@ -24,7 +24,7 @@ inline constexpr int members<view_id> = 2;
 template <>
 inline constexpr int members<node_state> = 12;
 template <>
-inline constexpr int members<server_state> = 7;
+inline constexpr int members<server_state> = 8;
 template <>
 inline constexpr int members<state> = 13;
 template <>
@@ -57,7 +57,7 @@ inline constexpr int members<store_op::renew> = 2;
 template <>
 inline constexpr int members<store_op::purge> = 2;
 template <>
-inline constexpr int members<store_op::replace_all> = 1;
+inline constexpr int members<store_op::replace_all> = 2;
 template <>
 inline constexpr int members<store_op::put_meta> = 1;
 
@@ -110,7 +110,7 @@ inline constexpr int members<input::create> = 4;
 template <>
 inline constexpr int members<input::remove> = 3;
 template <>
-inline constexpr int members<input::check> = 3;
+inline constexpr int members<input::check> = 4;
 template <>
 inline constexpr int members<input::grace_start> = 2;
 template <>
@@ -211,7 +211,8 @@ struct archive {
                    durable_here, view_commit, committed, store_failed, gate, lock, instances,
                    permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
                    daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
-                   grace_starts, requests, phase, phase_since, now, deadline, out] = v;
+                   grace_starts, checks, admitted, requests, phase, phase_since, now, deadline,
+                   out] = v;
             (void)out; // taken before each step
             return std::tie(params, state, synced, synced_in, has_database, stored_quorate_view,
                             in_group, members_, ring, decided, undecided, loss_unjudged,
@@ -221,7 +222,8 @@ struct archive {
                             view_commit, committed, store_failed, gate, lock, instances, permit,
                             permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
                             daemonless_since, holds_up_since, orphan_since, fence_asked, records,
-                            batch, grace_starts, requests, phase, phase_since, now, deadline);
+                            batch, grace_starts, checks, admitted, requests, phase, phase_since, now,
+                            deadline);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
@@ -229,6 +231,9 @@ struct archive {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
         } else if constexpr (std::is_same_v<U, fsm::outgoing_snapshot>) {
+            auto& [a, b, c, d] = v;
+            return std::tie(a, b, c, d);
+        } else if constexpr (std::is_same_v<U, fsm::held_check>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::held_grace_start>) {
@@ -261,6 +266,9 @@ struct archive {
             } else if constexpr (n == 7) {
                 auto& [a, b, c, d, e, f, g] = v;
                 return std::tie(a, b, c, d, e, f, g);
+            } else if constexpr (n == 8) {
+                auto& [a, b, c, d, e, f, g, h] = v;
+                return std::tie(a, b, c, d, e, f, g, h);
             } else if constexpr (n == 9) {
                 auto& [a, b, c, d, e, f, g, h, i] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i);
@@ -404,7 +412,7 @@ struct archive {
     }
     static void get(wire::reader& r, record_map& c) {
         get_all<std::pair<std::string, record>>(r, [&](std::pair<std::string, record>&& x) {
-            if (x.first.size() > max_client_name || x.second.princhash.size() > max_princhash)
+            if (x.first.size() > max_record_key || x.second.princhash.size() > max_princhash)
                 r.fail();
             else
                 c.put(x.first, x.second);

@@ -65,6 +65,7 @@ void fsm::decide() {
     decide_purge_and_lift();
     decide_durable();
     decide_barrier();
+    decide_checks();
     decide_records();
     decide_grace_starts();
     decide_requests();
@@ -395,7 +396,8 @@ void fsm::decide_done() {
                 i.deadline =
                     std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
             }
-            if (c.reclaimed == c.all && (i.tells_completes || c.all == 0)) {
+            // An NFSv3 client never says that it has reclaimed all it wants.
+            if (c.reclaimed == c.all && ((i.tells_completes && !has_nlm(v)) || c.all == 0)) {
                 i.finished = v.start;
                 i.how = msg::outcome::reclaimed;
             } else if (now_ >= i.deadline) {
@@ -531,6 +533,10 @@ void fsm::decide_durable() {
 void fsm::decide_barrier() {
     if (!acting() || !gate_.attached || gate_.accounted == gate_.trips || barrier_ != 0)
         return;
+    if (dlm_lost_.contains(params_.self) && now_ < gate_.retry_at) {
+        wake_at(gate_.retry_at);
+        return;
+    }
     if (barrier_trips_ != gate_.trips) {
         barrier_trips_ = gate_.trips;
         ++barrier_round_;
@@ -569,6 +575,10 @@ void fsm::on(const input::dlm_members& d) {
     // The STARTs must have been delivered before the gate may open: another barrier behind them.
     if (found_any)
         ++barrier_round_;
+    // Bad scenario: this node's own dlm_controld is gone. Its lockspaces have stopped for good; the
+    // next change of the membership stops none, so the tripwire would not close an open gate.
+    else if (dlm_lost_.contains(params_.self))
+        gate_.retry_at = now_ + params_.retry;
     else
         gate_.accounted = barrier_trips_;
 }
@@ -607,7 +617,9 @@ void fsm::decide_records() {
 }
 
 void fsm::on(const input::create& c) {
-    if (c.client.empty() || c.client.size() > max_client_name ||
+    const bool nfs4 = kind_of(c.client) == record_kind::nfs4;
+    if (c.client.empty() || c.client.size() > max_record_key ||
+        (nfs4 && client_in(c.client).size() > max_client_name) ||
         c.princhash.size() > max_princhash) {
         emit(effect::answer_upcall{c.id, upcall_status::failed});
         return;
@@ -615,22 +627,77 @@ void fsm::on(const input::create& c) {
     records_.push_back({c.id, {false, c.server, c.client, c.princhash}, {}, {}});
 }
 
+// What an nfsd asked that is no more. Bad scenario: a client's reclaim waits while this node is out
+// of the group, and the nfsd ends meanwhile. Said after the START that stands for its lost locks,
+// the record passes for a reclaim out of that START's list: the client may not reclaim, and has
+// nothing.
+void fsm::forget_upcalls(const std::string& server) {
+    std::erase_if(records_, [&](const pending_record& p) { return p.change.server == server; });
+}
+
 void fsm::on(const input::remove& r) {
     records_.push_back({r.id, {true, r.server, r.client, {}}, {}, {}});
 }
 
-// v0: the kernel keeps no list and asks for each client. What is admitted is recorded.
+// v0: the kernel keeps no list and asks for each client.
 void fsm::on(const input::check& c) {
-    auto it = state_.servers.find(c.server);
-    instance* i = instance_of(c.server);
-    if (i)
+    if (instance* i = instance_of(c.server))
         i->tells_completes = false;
-    const bool open = i && i->reclaim == reclaim_state::on;
-    if (synced_ && it != state_.servers.end() && it->second.records.contains(c.client) && open)
+    checks_.push_back({c.server, c.client, c.id, c.again});
+}
+
+// What is admitted is recorded. Whoever is on record waits until it is known whether it may
+// reclaim: it holds no more than its own nfsd thread. Bad scenarios: the daemon was killed with
+// this upcall unanswered, and its successor has no state yet; or another node has just died. A
+// refusal costs the client all of its locks.
+void fsm::decide_checks() {
+    enum class verdict { wait, refuse, admit };
+    const auto admitted_before = [&](const held_check& c, start_count at) {
+        auto it = admitted_.find(c.server);
+        return it != admitted_.end() && it->second.first == at &&
+               it->second.second.contains(c.client);
+    };
+    const auto judge = [&](const held_check& c) {
+        if (!acting())
+            return verdict::wait;
+        auto it = state_.servers.find(c.server);
+        const instance* i = instance_of(c.server);
+        if (!i || it == state_.servers.end() || it->second.host != params_.self || i->stopping)
+            return verdict::refuse;
+        if (i->dropped) // its START is on its way
+            return verdict::wait;
+        if (!it->second.need)
+            return verdict::refuse;
+        const auto rec = it->second.records.find(c.client);
+        if (rec == it->second.records.end())
+            return verdict::refuse;
+        // Bad scenario: a client that was purged is refused, goes on as a new one (Create), is
+        // expired, and reclaims. Later than R is also who was admitted, and asks on another thread,
+        // or whom a daemon before this one admitted and could not tell.
+        if (rec->second.at > state_.recovery && !c.again && !admitted_before(c, it->second.start))
+            return verdict::refuse;
+        return i->reclaim == reclaim_state::on ? verdict::admit : verdict::wait;
+    };
+    std::erase_if(checks_, [&](const held_check& c) {
+        switch (judge(c)) {
+        case verdict::wait:
+            return false;
+        case verdict::refuse:
+            emit(effect::answer_upcall{c.id, upcall_status::refused});
+            return true;
+        case verdict::admit:
+            break;
+        }
+        const server_state& v = state_.servers.at(c.server);
+        auto& [at, clients] = admitted_[c.server];
+        if (at != v.start)
+            clients.clear();
+        at = v.start;
+        clients.insert(c.client);
         records_.push_back(
-            {c.id, {false, c.server, c.client, it->second.records.at(c.client).princhash}, {}, {}});
-    else
-        emit(effect::answer_upcall{c.id, upcall_status::refused});
+            {c.id, {false, c.server, c.client, v.records.at(c.client).princhash}, {}, {}});
+        return true;
+    });
 }
 
 void fsm::on(const input::grace_start& g) {
@@ -642,6 +709,7 @@ void fsm::on(const input::grace_start& g) {
         i->running = false;
         i->answered = {};
     }
+    forget_upcalls(g.server);
     grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
 }
 
@@ -651,8 +719,9 @@ void fsm::on(const input::grace_done& g) {
     auto it = state_.servers.find(g.server);
     if (!i || it == state_.servers.end() || !it->second.need)
         return;
-    // The kernel ended its own grace: it admits no reclaim any more.
-    if (i->reclaim == reclaim_state::on && i->finished != it->second.start &&
+    // The kernel ended its own grace: it admits no reclaim any more, of an NFSv4 client. Those of NFSv3
+    // go on.
+    if (!has_nlm(it->second) && i->reclaim == reclaim_state::on && i->finished != it->second.start &&
         standing_of(it->second, i->answered) == standing::reclaiming) {
         const reclaim_count c = count_reclaimed(state_, it->second);
         i->finished = it->second.start;
@@ -670,8 +739,10 @@ void fsm::decide_grace_starts() {
         const bool known = synced_ && it != state_.servers.end();
         const bool ours = known && it->second.host == params_.self;
         if (now_ < g.give_up) {
+            // Bad scenario: this node is cut off, and what its side heard last was a purge; its
+            // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
             const bool ready =
-                ours && !i.dropped &&
+                ours && acting() && !i.dropped &&
                 (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.
@@ -680,8 +751,9 @@ void fsm::decide_grace_starts() {
             else if (g.after == 0)
                 g.after = commits_;
             if (g.after == 0 || committed_ < g.after) {
-                // Somebody started nfsd by hand where it was never served.
-                if (acting() && !ours && (!known || !it->second.need) &&
+                // Somebody started nfsd by hand where it was never served; or it waits since before
+                // the group was founded anew, and has no host any more.
+                if (acting() && !ours && (!known || !it->second.need || !it->second.host) &&
                     once(said::start_take, g.server, known ? it->second.start.value : 0))
                     send(msg::start{g.server, msg::start_reason::takes});
                 wake_at(g.give_up);
@@ -695,9 +767,9 @@ void fsm::decide_grace_starts() {
         }
         if (ours && it->second.need && i.reclaim == reclaim_state::on)
             for (const auto& [client, rec] : it->second.records)
-                if (rec.at <= state_.recovery)
-                    clients.push_back({client, rec.princhash});
-        i.answered = ours ? it->second.start : start_count{};
+                if (rec.at <= state_.recovery && kind_of(client) == record_kind::nfs4)
+                    clients.push_back({std::string(client_in(client)), rec.princhash});
+        i.answered = ours && acting() ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;
         tell(news_level::info, "server " + g.server + ": nfsd is up; " +

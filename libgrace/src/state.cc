@@ -46,6 +46,19 @@ const char* to_string(phase p) {
     return "?";
 }
 
+record_map& map_of(server_state& v, std::string_view key) {
+    return kind_of(key) == record_kind::mount ? v.mounts : v.records;
+}
+
+record_map& map_of(stored_state& s, const std::string& server, std::string_view key) {
+    return (kind_of(key) == record_kind::mount ? s.mounts : s.records)[server];
+}
+
+bool has_nlm(const server_state& v) {
+    const auto first = v.records.upper_bound(nlm_key(""));
+    return first != v.records.end() && kind_of(first->first) == record_kind::nlm;
+}
+
 standing standing_of(const server_state& v, start_count answered) {
     if (!answered || answered < v.lost)
         return standing::nothing;
@@ -163,6 +176,8 @@ state from_stored(const stored_state& stored) {
     }
     for (const auto& [name, records] : stored.records)
         s.servers[name].records = records;
+    for (const auto& [name, mounts] : stored.mounts)
+        s.servers[name].mounts = mounts;
     return s;
 }
 

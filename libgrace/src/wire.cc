@@ -108,10 +108,12 @@ void get_time(reader& r, std::int64_t& t) {
 // What every state satisfies that apply() made. A snapshot that breaks it would end each daemon
 // that adopts it (invariants.cc), after every restart anew.
 bool consistent(const state& s) {
-    for (const auto& [name, v] : s.servers)
+    for (const auto& [name, v] : s.servers) {
+        const bool settled = v.settled == v.start;
         if (v.start > s.starts || v.lost > v.start || v.settled > v.start ||
-            v.need == (v.settled == v.start))
+            (v.need ? settled : !settled && (!v.needed || s.lifting)))
             return false;
+    }
     return s.current && s.current.value < count_limit && s.applied.value < count_limit &&
            s.starts.value < count_limit && s.view.number < count_limit && s.recovery < s.current &&
            (in_grace(s) || !any_need(s)) && (!s.lifting || (in_grace(s) && !any_need(s)));
@@ -289,7 +291,7 @@ void put_head(writer& w, const state& s, std::uint64_t records) {
 std::uint64_t count_records(const state& s) {
     std::uint64_t all = 0;
     for (const auto& [name, v] : s.servers)
-        all += v.records.size();
+        all += v.records.size() + v.mounts.size();
     return all;
 }
 
@@ -364,19 +366,26 @@ std::vector<std::uint8_t> next_part(snapshot_writer& from) {
     std::uint32_t room = from.in_part;
     for (auto v = from.from.servers.lower_bound(from.server); v != from.from.servers.end() && room > 0;
          ++v) {
-        const record_map& records = v->second.records;
-        auto i = v->first == from.server && !from.client.empty() ? records.upper_bound(from.client)
-                                                                  : records.begin();
-        if (i == records.end())
-            continue;
+        if (v->first != from.server)
+            from.client.clear();
+        from.server = v->first;
         writer run;
         std::uint32_t n = 0;
-        from.server = v->first;
-        for (; i != records.end() && room > 0; ++i, --room, ++n) {
-            run.put(i->first);
-            run.put(i->second);
-            from.client = i->first;
+        for (const record_map* map : {&v->second.records, &v->second.mounts}) {
+            const bool mounts = map == &v->second.mounts;
+            if (!mounts && kind_of(from.client) == record_kind::mount)
+                continue; // they were all written
+            auto i = from.client.empty() || mounts != (kind_of(from.client) == record_kind::mount)
+                         ? map->begin()
+                         : map->upper_bound(from.client);
+            for (; i != map->end() && room > 0; ++i, --room, ++n) {
+                run.put(i->first);
+                run.put(i->second);
+                from.client = i->first;
+            }
         }
+        if (n == 0)
+            continue;
         w.put(v->first);
         w.put(n);
         w.out.insert(w.out.end(), run.out.begin(), run.out.end());
@@ -408,12 +417,13 @@ bool take_part(snapshot_reader& to, std::span<const std::uint8_t> in) {
             record rec;
             r.get_client(client);
             r.get(rec);
-            if (to.missing == 0 || rec.at > to.into.current || v->second.records.contains(client))
+            record_map& map = map_of(v->second, client);
+            if (to.missing == 0 || rec.at > to.into.current || map.contains(client))
                 r.fail();
             if (!r.ok())
                 return;
             --to.missing;
-            v->second.records.put(client, rec);
+            map.put(client, rec);
         });
     }
     return r.ok();

@@ -153,8 +153,8 @@ struct node_one {
         said.clear();
         step(c);
     }
-    void quorum(bool quorate) {
-        input::quorum q{quorate, ring, {}, 3};
+    void quorum(bool quorate, std::uint32_t expected = 3) {
+        input::quorum q{quorate, ring, {}, expected};
         for (node_id n : members)
             q.votes[n] = 1;
         step(q);
@@ -303,7 +303,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     n.step(input::locks_known{lock_mode::nl, false});
     n.group({node_id{1}}, input::left_reason::process);
     n.step(input::ring{1});
-    n.quorum(true);
+    n.quorum(true, 1);
     for (int i = 0; i < 8 && !n.said.empty(); ++i) {
         bytes b = std::move(n.said.front());
         n.said.pop_front();

@@ -190,8 +190,15 @@ void checker::merged(node& n) {
 void checker::committing(node& n, const store_batch& batch) {
     for (const store_operation& op : batch) {
         const auto* p = std::get_if<store_op::purge>(&op);
-        if (!p || !w_.quorate(n.id) || w_.unfenced.contains(n.id) || purged_[p->server] >= p->limit)
+        if (!p || purged_[p->server] >= p->limit)
             continue;
+        if (!w_.quorate(n.id) || w_.unfenced.contains(n.id)) {
+            const bool others_go_on =
+                std::ranges::any_of(w_.nodes, [&](auto& e) { return w_.quorate(e.first); });
+            if (!others_go_on)
+                truth.purged_or_not(p->server);
+            continue;
+        }
         purged_[p->server] = p->limit;
         twin::server& v = truth.servers[p->server];
         for (auto& [id, other] : w_.nodes)
@@ -257,11 +264,13 @@ void checker::reclaim_opened(node& n, const std::string& server) {
         fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
     reclaimed_ = std::max(reclaimed_, c);
     behind_.erase({n.id, server});
+    strangers_.erase({n.id, server});
     twin::server& v = truth.servers[server];
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (n.corosync && w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
+        if (w_[dead.value].had_daemon && w_.now > n.told_at &&
+            !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
@@ -276,7 +285,7 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
         for (auto& server : d.running) // it runs on behind the cut
-            if (behind_.insert({id, server}).second)
+            if (!strangers_.contains({id, server}) && behind_.insert({id, server}).second)
                 lost(server);
         for (auto& [server, v] : truth.servers)
             if (homes_[server] == id)
@@ -297,8 +306,9 @@ void checker::daemon_died(node& n) {
 void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& server : n.running)
-        if (!behind_.contains({n.id, server}))
+        if (!behind_.contains({n.id, server}) && !strangers_.contains({n.id, server}))
             lost(server);
+    std::erase_if(strangers_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
@@ -307,7 +317,8 @@ void checker::died(node& n) {
 void checker::booted(node& n) {
     std::set<node_id> there;
     for (auto& [id, m] : w_.nodes)
-        if (m->powered && m->corosync && m->side == 0)
+        // Whoever must be fenced gives nobody its replica, and its own locks go with it.
+        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
             there.insert(id);
     locks.join(n.id, there);
     for (auto& [server, v] : truth.servers)
@@ -315,6 +326,8 @@ void checker::booted(node& n) {
 }
 
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
+    if (strangers_.erase({n.id, server}))
+        return;
     lost(server);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
@@ -364,7 +377,9 @@ void checker::take_back(node& n, const std::string& server, const std::string& c
     for (const ledger::holder& h : locks.of(file))
         if (!h.is(server, client) && !h.forgotten.contains(n.id))
             fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
-                 ", which was given to another on " + name(h.node));
+                 ", which was given to " +
+                 (h.server.empty() ? "a program" : h.client + " of " + h.server) + " on " +
+                 name(h.node));
     locks.take(file, {n.id, server, client, {}});
 }
 
@@ -498,6 +513,8 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
          std::to_string(static_cast<int>(status)));
     if (status != upcall_status::ok || u.losses != v.losses || !n.running.contains(u.server))
         return;
+    if (strangers_.erase({n.id, u.server})) // it is its server's, after all
+        homes_[u.server] = n.id;
     if (u.kind == upcall::remove)
         return truth.removed(u.server, u.client);
     if (u.kind == upcall::check) {
@@ -541,7 +558,6 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     confirmed_[{n.id, server}].clear();
     const auto& list = n.nfsd_lists[server];
     twin::server& v = truth.servers[server];
-    homes_[server] = n.id;
     for (const std::string& client : list)
         if (v.clients[client].rec == on_record::no)
             fail("S3: " + client + " of " + server + " was purged, and may reclaim");
@@ -549,11 +565,20 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    if (waited && !n.kern.reclaim.contains(server))
+    const bool late = waited && !n.kern.reclaim.contains(server);
+    if (late)
         v.lifted = true;
+    // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
+    // up where its server is not, and admits nobody then. Neither has anything to lose.
+    if (w_.unfenced.contains(n.id) || late) {
+        strangers_.insert({n.id, server});
+    } else {
+        strangers_.erase({n.id, server});
+        homes_[server] = n.id;
+    }
     if (list.empty() && !w_.v0)
         n.take(input::grace_done{server, n.new_ticket()});
-    if (w_.v0 || (waited && !n.kern.reclaim.contains(server)))
+    if (w_.v0 || late)
         return;
     for (auto& [client, k] : v.clients)
         if (k.owed() && std::ranges::find(list, client) == list.end())

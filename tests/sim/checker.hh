@@ -80,9 +80,10 @@ private:
     std::map<std::string, epoch> purged_;
     std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;
-    std::set<std::pair<node_id, std::string>> behind_; // run on behind a cut, given up by all
-    std::map<std::string, node_id> homes_;             // where its nfsd ran last
-    std::uint64_t lifted_ = 0;                         // place of the last LIFT
+    std::set<std::pair<node_id, std::string>> behind_;    // run on behind a cut, given up by all
+    std::set<std::pair<node_id, std::string>> strangers_; // run where they hold nothing
+    std::map<std::string, node_id> homes_;                // where its nfsd ran last
+    std::uint64_t lifted_ = 0;                            // place of the last LIFT
     epoch opened_, reclaimed_; // highest C that a gate, and a reclaim, was open at
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is

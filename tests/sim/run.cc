@@ -22,6 +22,11 @@ unsigned draw_size(std::uint64_t seed) { // most clusters have three nodes
     return sizes[seed * 2654435761U % std::size(sizes)];
 }
 constexpr unsigned max_steps = 4'000'000; // nothing may go round in circles
+// Or waits for its clients: that holds nfsd_mutex, and nobody can start it a second time.
+bool runs(const node& n, const std::string& server) {
+    return n.running.contains(server) ||
+           std::ranges::any_of(n.grace_starts, [&](const auto& g) { return g.second == server; });
+}
 } // namespace
 
 run::run(std::uint64_t seed, bool trace, unsigned size)
@@ -509,7 +514,7 @@ void run::people() {
 void run::ask_to_serve() {
     std::string s = any_server();
     for (auto& [id, n] : w_.nodes)
-        if (n->powered && n->running.contains(s))
+        if (n->powered && runs(*n, s))
             return;
     unsigned i = any_node();
     if (auto m = moving_.find(s); m != moving_.end()) {
@@ -537,7 +542,7 @@ void run::serves(node& n) {
         auto a = n.answers.find(request.first.value);
         if (a == n.answers.end())
             return false;
-        if (a->second.first == request_status::done && !n.running.contains(key.second)) {
+        if (a->second.first == request_status::done && !runs(n, key.second)) {
             say("nfsd of " + key.second + " starts on node " + str(n.id.value));
             checker_.nfsd_asked(n, key.second);
             w_.nfsd_start(n.id.value, key.second);

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <fstream>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -159,6 +160,74 @@ TEST_CASE_FIXTURE(tracking, "version 0: the kernel is sent to its method without
     CHECK(asked.client == "c");
     tracker->answer(asked.id, upcall_status::refused);
     CHECK(kernel.receive().status == -EACCES);
+}
+
+// nfsd lets a client in that was refused once. So it is expired first, and only what comes after
+// that is its own wish: the Remove that the expiry causes is not.
+TEST_CASE_FIXTURE(tracking, "version 0: who is refused is expired first, and stays on record") {
+    const std::string nfsd = dir / "nfsd", one = nfsd + "/clients/7", other = nfsd + "/clients/8";
+    const auto inform = [](const std::string& client, const std::string& name, std::int64_t renewed) {
+        std::filesystem::create_directories(client);
+        std::ofstream(client + "/ctl", std::ios::app).flush();
+        std::ofstream(client + "/info.new") << "clientid: 0x1\naddress: \"192.0.2.5:700\"\nstatus: confirmed\n"
+                                               "seconds from last renew: " << renewed
+                                            << "\nname: \"" << name << "\"\nminor version: 1\n";
+        std::filesystem::rename(client + "/info.new", client + "/info");
+    };
+    const auto written = [](const std::string& client) {
+        std::string line;
+        std::getline(std::ifstream(client + "/ctl"), line);
+        return line;
+    };
+    inform(one, "c\\x01", 0);
+    inform(other, "d", 0);
+    tracker = make(dir.path);
+    kernel_end kernel(loop, dir / "cld");
+    tracker->watch("vs1", dir / "cld", 0, nfsd);
+    REQUIRE(kernel.has_tracker());
+    kernel.send(upcall(command::check, 1, "c\x01", 1));
+    auto asked = next<input::check>();
+    CHECK_FALSE(asked.again);
+    tracker->answer(asked.id, upcall_status::refused);
+    REQUIRE(loop.until([&] { return written(one) == "expire"; }));
+    CHECK(written(other).empty());
+    kernel.send(upcall(command::get_version, 2, "", 1));
+    CHECK(kernel.receive().xid == 2); // the Check has no answer yet: it is not expired
+    timespec up{};
+    clock_gettime(CLOCK_BOOTTIME, &up);
+    inform(one, "c\\x01", up.tv_sec);
+    const auto refused = kernel.receive();
+    CHECK(refused.xid == 1);
+    CHECK(refused.status == -EACCES);
+
+    kernel.send(upcall(command::create, 3, "c\x01", 1));
+    tracker->answer(next<input::create>().id, upcall_status::ok);
+    CHECK(kernel.receive().xid == 3);
+    inputs.clear();
+    kernel.send(upcall(command::remove, 4, "c\x01", 1)); // of the state that was expired
+    CHECK(kernel.receive().status == 0);
+    CHECK(inputs.empty());
+    kernel.send(upcall(command::remove, 5, "c\x01", 1)); // its leave
+    const auto left = next<input::remove>();
+    CHECK(left.client == "c\x01");
+    tracker->answer(left.id, upcall_status::ok);
+    CHECK(kernel.receive().xid == 5);
+
+    SUBCASE("the next daemon is told that it has asked before") {
+        kernel.send(upcall(command::check, 6, "d", 1));
+        CHECK_FALSE(next<input::check>().again);
+        tracker.reset();
+        kernel.hang_up();
+        tracker = make(dir.path);
+        tracker->watch("vs1", dir / "cld", 0, nfsd);
+        REQUIRE(kernel.has_tracker());
+        CHECK(next<input::check>().again);
+    }
+    SUBCASE("a client that is not there is refused all the same") {
+        kernel.send(upcall(command::check, 6, "nobody", 1));
+        tracker->answer(next<input::check>().id, upcall_status::refused);
+        CHECK(kernel.receive().status == -EACCES);
+    }
 }
 
 TEST_CASE_FIXTURE(tracking, "short, oversized and nonsensical messages") {

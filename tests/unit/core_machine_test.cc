@@ -431,14 +431,69 @@ TEST_CASE("check: admitted only while reclaim is open, from the records of that 
         b.settle();
         return b.all<effect::answer_upcall>().at(0).status;
     };
-    CHECK(status("vs1", "alice") == upcall_status::refused); // no state
+    b.step(input::check{"vs1", "alice", ticket{1}}); // no state: nobody knows yet
+    b.settle();
+    CHECK(b.all<effect::answer_upcall>().empty());
     b.open();
+    CHECK(b.all<effect::answer_upcall>().at(0).status == upcall_status::refused); // not hosted here
     b.host("vs1", {"alice"});
     CHECK(status("vs9", "alice") == upcall_status::refused); // no such server
     CHECK(status("vs1", "alice") == upcall_status::refused); // no grace
     b.drop("vs1");
     CHECK(status("vs1", "mallory") == upcall_status::refused);
     CHECK(status("vs1", "alice") == upcall_status::ok);
+}
+
+// A refusal costs a client all of its locks.
+TEST_CASE("check: who is on record waits until it is known whether it may reclaim") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.step(input::nfsd_ended{"vs1"});
+    b.step(input::check{"vs1", "alice", ticket{1}}); // before START is delivered
+    b.deliver();
+    CHECK(b.server("vs1").need);
+    CHECK(b.all<effect::answer_upcall>().empty()); // not every node enforces
+    b.settle();
+    REQUIRE(b.all<effect::answer_upcall>().size() == 1);
+    CHECK(b.all<effect::answer_upcall>()[0].status == upcall_status::ok);
+
+    b.forget();
+    b.lose_quorum();
+    b.step(input::check{"vs1", "alice", ticket{2}});
+    b.settle();
+    CHECK(b.all<effect::answer_upcall>().empty());
+    b.step(input::instance_gone{"vs1"});
+    b.quorum({1}, 1);
+    b.settle();
+    CHECK(b.all<effect::answer_upcall>().at(0).status == upcall_status::refused);
+}
+
+// Bad scenario: a client that was purged is refused, goes on as a new one, is expired, and reclaims.
+TEST_CASE("check: a record of this grace lets in only whom a Check has let in before") {
+    machine_test b;
+    const auto status = [&](const char* client, bool again = false) {
+        b.forget();
+        b.step(input::check{"vs1", client, ticket{1}, again});
+        b.settle();
+        return b.all<effect::answer_upcall>().at(0).status;
+    };
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    CHECK(status("mallory") == upcall_status::refused);
+    b.step(input::create{"vs1", "mallory", {}, ticket{2}});
+    b.settle();
+    CHECK(b.server("vs1").records.contains("mallory"));
+    CHECK(status("mallory") == upcall_status::refused);
+    CHECK(status("alice") == upcall_status::ok);
+    CHECK(status("alice") == upcall_status::ok); // another file, on another thread
+    // Admitted by a daemon that was killed before it could tell nfsd.
+    b.step(input::create{"vs1", "bob", {}, ticket{3}});
+    b.settle();
+    CHECK(status("bob") == upcall_status::refused);
+    CHECK(status("bob", true) == upcall_status::ok);
 }
 
 TEST_CASE("GraceDone: ends the reclaim that it is about, and no other") {

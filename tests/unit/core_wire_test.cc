@@ -97,8 +97,14 @@ TEST_CASE(
     s.lifting = true;
     CHECK_FALSE(good(s)); // with a NEED
     v.need = false;
+    v.needed = true;
+    CHECK_FALSE(good(s)); // purged, and not settled
+    s.lifting = false;
+    CHECK(good(s)); // done
+    v.needed = false;
     CHECK_FALSE(good(s)); // NEEDs not, and is not settled
     v.settled = v.start;
+    s.lifting = true;
     CHECK(good(s)); // lifting
     s.starts = start_count{1};
     CHECK_FALSE(good(s)); // fewer STARTs than its last one's number
@@ -157,7 +163,7 @@ TEST_CASE("limits: names that are empty or too long, counts that lie") {
     CHECK(refused(msg::start{std::string(65, 'x'), msg::start_reason::asked}));
     CHECK_FALSE(refused(msg::start{std::string(64, 'x'), msg::start_reason::asked}));
     CHECK(refused(msg::records{1, {{false, "vs1", "", ""}}}));
-    CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
+    CHECK(refused(msg::records{1, {{false, "vs1", std::string(max_record_key + 1, 'x'), ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 2, 2, {}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 0, 0, {}}));
@@ -178,7 +184,8 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
                         start_count{3},
                         start_count{2},
                         start_count{1},
-                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}},
+                        {}};
     auto bytes = wire::encode_state(s);
     auto back = wire::decode_state(bytes);
     REQUIRE(back);

@@ -523,7 +523,7 @@ TEST_CASE_FIXTURE(world, "a keeper does not look for others while another one st
     const int other = ::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     REQUIRE(::flock(other, LOCK_EX) == 0);
     keeper = spawn(command());
-    pause(1500);
+    ::usleep(1'000'000); // it would wait for 5 s
     CHECK_FALSE(std::filesystem::exists(path));
     ::close(other);
     daemon a(*this, n1);

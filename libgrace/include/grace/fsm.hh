@@ -160,6 +160,12 @@ private:
         std::uint64_t after = 0; // the commit that has to be durable before; 0: not ready yet
     };
 
+    struct held_check {
+        std::string server, client;
+        ticket id;
+        bool again;
+    };
+
     // --- inputs ---
     void on(const input::deliver&);
     void on(const input::confchg&);
@@ -212,6 +218,7 @@ private:
     void decide_founding();
     void on_new_view();
     void judge_loss();
+    bool others_may_have_gone_on(const input::quorum&) const;
     void persist(store_batch);
 
     // --- fsm.cc: the rules ---
@@ -226,7 +233,9 @@ private:
     void decide_purge_and_lift();
     void decide_durable();
     void decide_barrier();
+    void decide_checks();
     void decide_records();
+    void forget_upcalls(const std::string& server);
     void decide_grace_starts();
     void decide_requests();
     bool settle(ticket, request&); // true: answered
@@ -327,7 +336,7 @@ private:
     std::map<std::string, instance> instances_;
     permit permit_;
     instant permit_sent_ = 0;
-    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
+    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed in this view
     // Left the ring, and may be in it again before NODEDOWN is told: how often each had died
     // before. No group's news tells it of a node without daemon.
     std::map<node_id, std::uint64_t> returned_;
@@ -339,6 +348,9 @@ private:
     std::deque<pending_record> records_;
     std::uint64_t batch_ = 0;
     std::deque<held_grace_start> grace_starts_;
+    std::deque<held_check> checks_;
+    // By server: who was let in by a Check, and at which START. The same client's next one passes.
+    std::map<std::string, std::pair<start_count, std::set<std::string>>> admitted_;
     std::map<ticket, request> requests_;
 
     phase phase_ = phase::normal;

@@ -117,10 +117,11 @@ struct remove {
     std::string server, client;
     ticket id;
 };
-struct check {
+struct check { // v0 only
     std::string server, client;
     ticket id;
-}; // v0 only
+    bool again = false; // a daemon before this one had it, and may have admitted the client
+};
 struct grace_start {
     std::string server;
     ticket id;

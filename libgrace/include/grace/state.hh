@@ -3,6 +3,7 @@
 // It changes only in apply.cc, by delivered messages and confchgs.
 #pragma once
 
+#include "grace/record_key.hh"
 #include "grace/store_op.hh"
 #include "grace/types.hh"
 
@@ -40,8 +41,9 @@ struct server_state {
     bool needed = false; // it NEEDed in this grace; the purge concerns it
     start_count start;   // number of its last START
     start_count lost;    // … of the last one that stands for locks that are gone for sure
-    start_count settled; // … of the last one that was done; start, unless it NEEDs
-    record_map records;
+    start_count settled; // … of the last one that was done, and purged
+    record_map records;  // NFSv4 and NFSv3 clients
+    record_map mounts;   // who has what mounted over NFSv3: no part of any grace
     bool operator==(const server_state&) const = default;
 };
 
@@ -61,6 +63,12 @@ struct state {
     std::map<std::string, server_state> servers;
     bool operator==(const state&) const = default;
 };
+
+// Where the record with this key belongs: no grace may count, lower or purge a mount.
+record_map& map_of(server_state&, std::string_view key);
+record_map& map_of(stored_state&, const std::string& server, std::string_view key);
+// It has an NFSv3 client on record. None of them ever says that it has reclaimed all it wants.
+bool has_nlm(const server_state&);
 
 // What an nfsd still has that was told START `answered`, and has not stopped since.
 enum class standing : std::uint8_t {

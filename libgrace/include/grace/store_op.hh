@@ -32,6 +32,8 @@ struct stored_meta {
     bool operator==(const stored_meta&) const = default;
 };
 
+// put_record and remove_record are about clients and mounts alike (record_key.hh); lower, renew and
+// purge are not about mounts.
 namespace store_op {
 struct put_record {
     std::string server, client;
@@ -57,7 +59,7 @@ struct purge {
 };
 // Replaces everything (a snapshot from another member).
 struct replace_all {
-    std::map<std::string, record_map> records;
+    std::map<std::string, record_map> records = {}, mounts = {};
 };
 struct put_meta {
     stored_meta meta;
@@ -71,7 +73,7 @@ using store_batch = std::vector<store_operation>;
 
 struct stored_state {
     stored_meta meta;
-    std::map<std::string, record_map> records; // by server
+    std::map<std::string, record_map> records, mounts; // by server
 };
 
 } // namespace grace

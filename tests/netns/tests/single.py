@@ -3,14 +3,12 @@
 
 import time
 
+from harness import SINGLE
 from processes import wait
-
-ALONE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
-         "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
 
 
 def alone(make):
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     cluster[1].boot()
     cluster[1].start_graced()
     cluster.wait_open()

@@ -17,10 +17,23 @@ state = "cluster"
 log_level = "debug"
 [grace]
 period = {period}
+grace_start_hold = 60
 [store]
 path = "/var/lib/graced/graced.sqlite"
 [locks]
 backend = "dlm"
+[gate]
+backend = "module"
+"""
+
+SINGLE = """
+[graced]
+state = "single"
+log_level = "debug"
+[grace]
+period = {period}
+[store]
+path = "/var/lib/graced/graced.sqlite"
 [gate]
 backend = "module"
 """
@@ -31,23 +44,32 @@ addresses = ["{address}/24"]
 interface = "eth0"
 exports = ["/srv/data *(rw,no_root_squash,fsid=0,no_subtree_check)"]
 threads = 4
-nfs_versions = ["4.1", "4.2"]
+nfs_versions = [{versions}]
 lease_time = 20
 """
 
+NFSV4 = '"4.1", "4.2"'
 
-def install(node):
+
+def install(node, config=CONFIG, versions=NFSV4):
     """What `cmake --install` and a package would do. Stripped copies: from the host's disk, with what
     debuggers want, a program takes more than a second to start here."""
-    for program in ("graced", "graced-dlm", "gracectl"):
+    for program in ("graced", "graced-dlm", "gracectl", "graced-callout"):
         node.run(f"strip -o /usr/sbin/{program} {BIN}/{program}", timeout=60)
     hooks = image.CHECKOUT / "gfs2-hooks"
     node.run(f"ln -sf {hooks}/server/graced-server {hooks}/fence/fence_graced /usr/sbin/")
     node.run("mkdir -p /etc/graced /run/graced /run/log; mount --make-rshared /")
-    text = CONFIG.format(period=GRACE_PERIOD)
+    text = config.format(period=GRACE_PERIOD)
     for name, address in SERVERS.items():
-        text += SERVER.format(name=name, address=address)
+        text += SERVER.format(name=name, address=address, versions=versions)
     node.put("/etc/graced/graced.conf", text)
+
+
+def set_cld_version(cluster, server, version):
+    """Of the upcalls of the server's next nfsd, on all nodes; None: the default."""
+    for node in cluster.nodes:
+        line = "" if version is None else f"\\ncld_version = {version}"
+        node.run(f"sed -i '/^cld_version/d; s/^\\[server.{server}\\]$/&{line}/' /etc/graced/graced.conf")
 
 
 def start_daemon(cluster, node):
@@ -56,10 +78,15 @@ def start_daemon(cluster, node):
     return node.graced
 
 
-def before_mount(cluster, node, parameters="", mutants=False):
+def before_mount(cluster, node, parameters="", mutants=False, versions=NFSV4):
     """Start order on a node: corosync, dlm, graced (gate attached and closed), then GFS2."""
+    install(node, versions=versions)
+    attach(cluster, node, parameters, mutants)
+
+
+def attach(cluster, node, parameters="", mutants=False):
+    """Modules and daemon on a node that has them installed."""
     modules, _ = _gate.build(node.run("uname -r").out.strip(), mutants=mutants)
-    install(node)
     node.run("modprobe dlm; modprobe gfs2; modprobe nfsd; modprobe macvlan", timeout=60)
     _gate.load(node, modules, parameters)
     start_daemon(cluster, node)
@@ -101,6 +128,29 @@ def serve(node, name, timeout=180):
     return time.monotonic() - began
 
 
+def start_again(node, name):
+    """An orderly stop and a start; returns when reclaim is open."""
+    node.run(f"graced-server stop {name}", timeout=180)
+    serve(node, name)
+
+
+def server(node, name):
+    """gracectl status of one server; {} where there is none."""
+    now = status(node) or {"servers": []}
+    return next((each for each in now["servers"] if each["name"] == name), {})
+
+
+def done(cluster, node, name, since):
+    """Why the server NEEDs no longer, as graced on `node` says it for the last time."""
+    lines = cluster.logged(node, "graced", f"server {name} NEEDs no longer: ", since)
+    return lines and lines[-1][1].split("no longer: ")[1].strip()
+
+
+def nfsd(name, file=""):
+    """The server's nfsd file system on its node."""
+    return f"/run/graced/servers/{name}/nfsd/{file}"
+
+
 def clients(node, server):
     answer = json.loads(node.run(f"gracectl clients --server {server} --json").out)
     return [c["name"] for c in answer["clients"]]
@@ -109,6 +159,37 @@ def clients(node, server):
 def mount(client, server, path, options="vers=4.1"):
     client.run(f"mkdir -p {path}; modprobe nfsv4")
     client.run(f"mount -t nfs -o {options},hard,timeo=30,retrans=2 {SERVERS[server]}:/ {path}", timeout=90)
+
+
+class NfsClient:
+    """An NFS client of its own on a client's VM: network and UTS namespaces, an address, a cable."""
+
+    def __init__(self, vm, name, number):
+        self.vm, self.name = vm, name
+        vm.run(
+            f"modprobe nfsv4; ip netns add {name}; ip link add link eth0 name {name}0 netns {name} type macvlan mode bridge; "
+            f"cd /; ip -n {name} link set lo up; ip -n {name} addr add 10.77.0.{number}/24 dev {name}0; ip -n {name} link set {name}0 up"
+        )
+
+    def mount(self, server, path, options="vers=4.1"):
+        """Seen by all of the VM."""
+        address = SERVERS.get(server, server)
+        self.vm.run(
+            f"mkdir -p {path}; nsenter --net=/run/netns/{self.name} unshare -u sh -c "
+            f"'hostname {self.name}; mount -t nfs -o {options},hard,timeo=30,retrans=2 {address}:/ {path}'",
+            timeout=90,
+        )
+
+    def cut(self):
+        self.vm.run(f"ip -n {self.name} link set {self.name}0 down")
+
+    def restore(self):
+        self.vm.run(f"ip -n {self.name} link set {self.name}0 up")
+
+
+def locks_lost(vm):
+    """What the VM's NFS clients say of locks that they could not reclaim."""
+    return vm.run("dmesg | grep -i 'lost.*lock' || true").out
 
 
 def stop_servers(cluster):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "graced/ctl/nfsd_clients.hh"
+#include "graced/nfsd_clients.hh"
 
 #include "graced/hex.hh"
 #include "graced/import/sources.hh"
@@ -7,7 +7,7 @@
 #include <charconv>
 #include <filesystem>
 
-namespace grace::ctl {
+namespace grace {
 
 namespace {
 
@@ -69,20 +69,41 @@ std::optional<nfsd_client> parse_client_info(std::string_view text) {
     return c;
 }
 
-std::map<std::string, nfsd_client> read_nfsd_clients(const std::string& nfsd_fs) {
-    std::map<std::string, nfsd_client> all;
+namespace {
+
+template <typename F>
+void each_client(const std::string& nfsd_fs, F look) {
     std::error_code code;
     for (std::filesystem::directory_iterator i(nfsd_fs + "/clients", code), end; !code && i != end;
-         i.increment(code)) {
-        const auto text = import::read_whole((i->path() / "info").string(), 65536);
-        auto c = text ? parse_client_info(*text) : std::nullopt;
-        if (!c)
-            continue; // it has just gone
-        auto [there, fresh] = all.try_emplace(c->name, *c);
-        if (!fresh && c->status == "confirmed")
-            there->second = std::move(*c);
-    }
+         i.increment(code))
+        if (auto c = read_nfsd_client(i->path().string())) // else it has just gone
+            look(i->path().string(), std::move(*c));
+}
+
+} // namespace
+
+std::optional<nfsd_client> read_nfsd_client(const std::string& directory) {
+    const auto text = import::read_whole(directory + "/info", 65536);
+    return text ? parse_client_info(*text) : std::nullopt;
+}
+
+std::vector<std::string> find_nfsd_client(const std::string& nfsd_fs, std::string_view name) {
+    std::vector<std::string> found;
+    each_client(nfsd_fs, [&](std::string directory, const nfsd_client& c) {
+        if (c.name == name)
+            found.push_back(std::move(directory));
+    });
+    return found;
+}
+
+std::map<std::string, nfsd_client> read_nfsd_clients(const std::string& nfsd_fs) {
+    std::map<std::string, nfsd_client> all;
+    each_client(nfsd_fs, [&](const std::string&, nfsd_client c) {
+        auto [there, fresh] = all.try_emplace(c.name, c);
+        if (!fresh && c.status == "confirmed")
+            there->second = std::move(c);
+    });
     return all;
 }
 
-} // namespace grace::ctl
+} // namespace grace
