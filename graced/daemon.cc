@@ -337,7 +337,7 @@ void daemon::take(any_input in) {
         engine_->take(std::move(in));
         const fsm& f = engine_->machine();
         if (shim_)
-            shim_->set_enforced(f.replicated().current, f.current_phase() == phase::reclaiming);
+            shim_->set_enforced(f.replicated().current, f.gate().trips, f.may_drop());
     } catch (const std::exception& e) {
         keep_crash(e.what());
         // Nothing that this process believes can be trusted any more. Its end closes the gate.

@@ -40,6 +40,8 @@ bool mutant_any_trips;
 module_param(mutant_any_trips, bool, 0644);
 bool mutant_silent_bypass;
 module_param(mutant_silent_bypass, bool, 0644);
+bool mutant_no_drop_wait;
+module_param(mutant_no_drop_wait, bool, 0644);
 #endif
 
 atomic64_t shim_undone = ATOMIC64_INIT(0);
@@ -47,7 +49,8 @@ atomic64_t shim_deferred = ATOMIC64_INIT(0);
 
 static struct workqueue_struct *gate_wq;
 
-static void set_enforced(bool on);
+/* Servers that are about to let go of their locks. */
+static DECLARE_WAIT_QUEUE_HEAD(drop_wait);
 
 /* What the listeners were told last; under shim_mutex. */
 static struct {
@@ -159,6 +162,7 @@ void lockd_shim_trip(enum lockd_shim_cause cause)
 
 	raw_spin_lock_irqsave(&gate.lock, flags);
 	gate.trips++;
+	WRITE_ONCE(gate.enforced, false);
 	gate.cause = cause;
 	trace_lockd_shim_trip(cause, gate.trips);
 	gate_drop_ticket(LOCKD_SHIM_REASON_TRIP);
@@ -193,7 +197,7 @@ void gate_settle(void)
 	grace_hold_all(!ticket);
 	if (ticket) {
 		wait_wake();
-		set_enforced(false);
+		wake_up_all(&drop_wait);
 	}
 
 	/* What the trip was about comes before it. */
@@ -225,6 +229,15 @@ static int gate_bypassed(struct netlink_ext_ack *extack)
 	return -EBUSY;
 }
 
+static void gate_unenforced(void)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	WRITE_ONCE(gate.enforced, false);
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+}
+
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 {
 	int ret;
@@ -237,7 +250,7 @@ int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 	}
 	gate_shut(LOCKD_SHIM_REASON_ORDER);
 	if (epoch != shim.epoch)
-		set_enforced(false);
+		gate_unenforced();
 	shim.epoch = epoch;
 	grace_withdraw_others(epoch);
 	gate_settle();
@@ -281,6 +294,7 @@ int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
 		ret = -ETIME;
 	} else if (!gate.ticket) {
 		gate.reason = LOCKD_SHIM_REASON_ORDER;
+		WRITE_ONCE(gate.enforced, false);
 		WRITE_ONCE(gate.ticket, ++gate.last_ticket);
 		trace_lockd_shim_gate(LOCKD_SHIM_STATE_OPEN, gate.reason,
 				      gate.trips);
@@ -348,25 +362,42 @@ void gate_bypass(bool on)
 
 #define DROP_WAIT	(5 * HZ)
 
-static DECLARE_WAIT_QUEUE_HEAD(drop_wait);
-
-static void set_enforced(bool on)
+/*
+ * Problem scenario: every node enforces, in a grace that is about to be lifted,
+ * and another server is stopped.  The gates of the others may open before they
+ * hear of that.  So a trip ends it, and it counts only for the present count.
+ */
+int gate_order_enforced(u64 epoch, u64 trips, bool on,
+			struct netlink_ext_ack *extack)
 {
-	WRITE_ONCE(shim.enforced, on);
-	wake_up_all(&drop_wait);
-}
+	unsigned long flags;
+	int ret = 0;
 
-int gate_enforced(u64 epoch, bool on, struct netlink_ext_ack *extack)
-{
 	lockdep_assert_held(&shim_mutex);
 
+	if (!on) {
+		gate_unenforced();
+		return 0;
+	}
 	if (epoch != shim.epoch) {
 		NL_SET_ERR_MSG(extack, "the order is for another epoch");
 		return -ESTALE;
 	}
-	/* The ticket: it may have been opened since. */
-	set_enforced(on && !READ_ONCE(gate.ticket));
-	return 0;
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	if (trips != gate.trips) {
+		NL_SET_ERR_MSG(extack,
+			       "the order does not name the present trip count");
+		ret = -EAGAIN;
+	} else if (gate.ticket) {
+		NL_SET_ERR_MSG(extack, "the gate is open");
+		ret = -EBUSY;
+	} else {
+		WRITE_ONCE(gate.enforced, true);
+	}
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	if (!ret)
+		wake_up_all(&drop_wait);
+	return ret;
 }
 
 /*
@@ -376,8 +407,10 @@ int gate_enforced(u64 epoch, bool on, struct netlink_ext_ack *extack)
  */
 void lockd_shim_drop_wait(void)
 {
+	if (mutant_no_drop_wait)
+		return;
 	if (!wait_event_timeout(drop_wait,
-				READ_ONCE(shim.enforced) || lockd_shim_gate() ||
+				READ_ONCE(gate.enforced) || lockd_shim_gate() ||
 				!READ_ONCE(shim.portid), DROP_WAIT))
 		pr_warn("lockd_shim: a server lets go of its locks before every node enforces\n");
 }
@@ -511,7 +544,8 @@ void gate_detach(u32 portid)
 		gate_settle();
 		hooks_unpin();
 		WRITE_ONCE(shim.portid, 0);
-		set_enforced(false);
+		gate_unenforced();
+		wake_up_all(&drop_wait);
 		module_put(THIS_MODULE);
 	}
 	mutex_unlock(&shim_mutex);

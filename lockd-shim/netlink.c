@@ -495,14 +495,16 @@ static int enforced_order(struct sk_buff *skb, struct genl_info *info)
 	int ret;
 
 	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_EPOCH) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_TRIPS) ||
 	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_ENFORCED))
 		return -EINVAL;
 	mutex_lock(&shim_mutex);
 	ret = check_attached(info);
 	if (!ret)
-		ret = gate_enforced(nla_get_u64(info->attrs[LOCKD_SHIM_A_EPOCH]),
-				    nla_get_u8(info->attrs[LOCKD_SHIM_A_ENFORCED]),
-				    info->extack);
+		ret = gate_order_enforced(nla_get_u64(info->attrs[LOCKD_SHIM_A_EPOCH]),
+					  nla_get_u64(info->attrs[LOCKD_SHIM_A_TRIPS]),
+					  nla_get_u8(info->attrs[LOCKD_SHIM_A_ENFORCED]),
+					  info->extack);
 	mutex_unlock(&shim_mutex);
 	return ret;
 }
@@ -553,6 +555,7 @@ static const struct nla_policy bypass_set_policy[] = {
 
 static const struct nla_policy enforced_set_policy[] = {
 	[LOCKD_SHIM_A_EPOCH] = { .type = NLA_U64 },
+	[LOCKD_SHIM_A_TRIPS] = { .type = NLA_U64 },
 	[LOCKD_SHIM_A_ENFORCED] = NLA_POLICY_MAX(NLA_U8, 1),
 };
 

@@ -290,9 +290,10 @@ std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bo
 }
 
 std::vector<std::uint8_t> enforced_set(std::uint16_t family, std::uint32_t seq, std::uint64_t epoch,
-                                       bool on) {
+                                       std::uint64_t trips, bool on) {
     return request(family, seq, LOCKD_SHIM_CMD_ENFORCED_SET, NLM_F_ACK)
         .u64(LOCKD_SHIM_A_EPOCH, epoch)
+        .u64(LOCKD_SHIM_A_TRIPS, trips)
         .u8(LOCKD_SHIM_A_ENFORCED, on ? 1 : 0)
         .bytes();
 }

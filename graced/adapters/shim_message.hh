@@ -105,7 +105,7 @@ std::vector<std::uint8_t> exempt_set(std::uint16_t family, std::uint32_t seq, st
                                      bool on);
 std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bool on);
 std::vector<std::uint8_t> enforced_set(std::uint16_t family, std::uint32_t seq, std::uint64_t epoch,
-                                       bool on);
+                                       std::uint64_t trips, bool on);
 std::vector<std::uint8_t> status_get(std::uint16_t family, std::uint32_t seq);
 std::vector<std::uint8_t> namespaces_dump(std::uint16_t family, std::uint32_t seq);
 

@@ -455,7 +455,10 @@ void shim_netlink::finish(const shim::ack& a, request r) {
             lose("kernel module lockd_shim did not withdraw a permission to reclaim: " + words(a));
         return;
     case purpose::enforced:
-        if (a.code != 0 && a.code != -ESTALE)
+        // Refused if the kernel has another epoch or more trips by now.
+        if (a.code != 0)
+            enforced_.reset();
+        if (a.code != 0 && a.code != -ESTALE && a.code != -EAGAIN && a.code != -EBUSY)
             spdlog::warn("kernel module lockd_shim refused an order: {}", words(a));
         return;
     case purpose::permit:
@@ -503,8 +506,7 @@ std::string shim_netlink::unfit() const {
     const shim::status& s = status_.last;
     if (s.bypass)
         return "THE GATE OF THIS NODE IS BYPASSED by an operator: no lock is held back here, and "
-               "no "
-               "server of the cluster can open reclaim. End it: gracectl bypass off";
+               "no server of the cluster can open reclaim. End it: gracectl bypass off";
     if ((s.hooks & s.hooks_wanted) != s.hooks_wanted)
         return "the gate does not hold every lock back: " +
                (s.hook_error.empty() ? "a hook is not in place" : s.hook_error);
@@ -706,16 +708,14 @@ void shim_netlink::set_bypass(bool on) {
     set_bypass(on, nullptr);
 }
 
-void shim_netlink::set_enforced(epoch at, bool on) {
-    if (!status_.attached || (on ? enforced_ == at : !enforced_))
+void shim_netlink::set_enforced(epoch at, std::uint64_t trips, bool on) {
+    const auto wanted = on ? std::optional(std::pair(at, trips)) : std::nullopt;
+    if (!status_.attached || enforced_ == wanted)
         return;
-    if (on)
-        enforced_ = at;
-    else
-        enforced_.reset();
+    enforced_ = wanted;
     const auto seq = next_seq();
-    // Refused if the kernel is at another epoch by now: it has forgotten this one by itself.
-    send(seq, shim::enforced_set(connection_.family, seq, at.value, on), {purpose::enforced});
+    send(seq, shim::enforced_set(connection_.family, seq, at.value, trips, on),
+         {purpose::enforced});
 }
 
 void shim_netlink::set_bypass(bool on, answered answer) {

@@ -155,14 +155,17 @@
  *	kernel's log with the sender's name.  What is so already is no error.
  *
  * LOCKD_SHIM_CMD_ENFORCED_SET
- *	EPOCH, ENFORCED.  1: the gates of all nodes of the cluster are closed at
- *	EPOCH.  An nfsd that stops, and what unlock_ip or unlock_filesystem
- *	names, lets go of its locks only after that, so that no program of
- *	another node gets them; at the latest after 5 seconds.  It does not wait
- *	if the gate opens again or no daemon is attached.  0: not any more.
- *	Ends with the epoch, with the gate's opening and with the socket.
+ *	EPOCH, TRIPS, ENFORCED.  1: the gates of all nodes of the cluster are
+ *	closed at EPOCH, with every trip up to TRIPS accounted for.  An nfsd that
+ *	stops, and what unlock_ip or unlock_filesystem names, trips the gate and
+ *	lets go of its locks only after that, so that no program of another node
+ *	gets them; at the latest after 5 seconds.  It does not wait if the gate
+ *	opens again or no daemon is attached.  0: not any more.  Ends with the
+ *	next trip, with the epoch, with the gate's opening and with the socket.
  *
  *	-ESTALE: EPOCH is not the current one.
+ *	-EAGAIN: TRIPS is not the present count.
+ *	-EBUSY: the gate is open.
  *
  * When the attached socket closes, for whatever reason, the gate closes
  * (reason SOCKET), every permission to reclaim is withdrawn, no process is
