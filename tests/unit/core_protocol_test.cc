@@ -386,7 +386,8 @@ TEST_CASE("a tripped gate opens again only by an order that names the trip") {
     CHECK(c[1].machine().gate().accounted == 1);
 }
 
-TEST_CASE("a server that is stopped lets go of its locks when every node enforces, at each stop anew") {
+TEST_CASE(
+    "a server that is stopped lets go of its locks when every node enforces, at each stop anew") {
     cluster c(3);
     c.settle();
     c.host(1, "vs1", {"A"});

@@ -423,12 +423,12 @@ TEST_CASE_FIXTURE(module,
     kernel.set_enforced(epoch{6}, 2, true); // nobody is there
     kernel.start();
     attach();
-    const auto told = [&](std::uint64_t on, std::uint64_t at, std::uint64_t trips) {
+    const auto told = [&](std::uint64_t on, std::uint64_t at, std::uint64_t count) {
         const auto r = order();
         CHECK(r.cmd == LOCKD_SHIM_CMD_ENFORCED_SET);
         CHECK(r.numbers.at(LOCKD_SHIM_A_ENFORCED) == on);
         CHECK(r.numbers.at(LOCKD_SHIM_A_EPOCH) == at);
-        CHECK(r.numbers.at(LOCKD_SHIM_A_TRIPS) == trips);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_TRIPS) == count);
         return r.seq;
     };
     kernel.set_enforced(epoch{6}, 2, false); // so it is anyway
