@@ -335,6 +335,9 @@ void daemon::take(any_input in) {
         return die(exit_code::unavailable, k->why);
     try {
         engine_->take(std::move(in));
+        const fsm& f = engine_->machine();
+        if (shim_)
+            shim_->set_enforced(f.replicated().current, f.gate().trips, f.may_drop());
     } catch (const std::exception& e) {
         keep_crash(e.what());
         // Nothing that this process believes can be trusted any more. Its end closes the gate.

@@ -147,6 +147,14 @@ phase fsm::current_phase() const {
     return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
 }
 
+// The trip is accounted for when a barrier has come back from behind the START. Not while lifting:
+// the START that moves the epoch on after a PURGE asks for new gates. Nobody's fencing is waited
+// for: the gate of a node that is gone has closed by itself, and the wait holds nfsd's mutex.
+bool fsm::may_drop() const {
+    return acting() && in_grace(state_) && !state_.lifting && any_need(state_) && gate_.attached &&
+           gate_.closed_at(state_.current) && gate_.accounted == gate_.trips && everyone_enforces();
+}
+
 // A node whose daemon died first is no member of the group, so nobody's confchg tells its own
 // death: NODEDOWN does. Bad scenario: dlm_controld has dropped its locks and the trip is accounted
 // for, but NODEDOWN is still on its way; a gate that opens now grants what its clients are about to

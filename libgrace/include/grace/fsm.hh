@@ -113,6 +113,9 @@ public:
     // Live node n holds back everything that new locks or reclaims could collide with.
     bool enforces(node_id n) const;
     bool fencing_proven(node_id n) const;
+    // A server of this node that is being stopped may let go of its locks: its START has been
+    // delivered, and no gate opens before the lift that follows it.
+    bool may_drop() const;
     // Why reclaim does not open, or the gate does not, in words; empty if nothing is in the way.
     std::vector<std::string> blocked_by() const;
 

@@ -147,6 +147,7 @@ class Shim:
     def start(self, permit_ms=20000):
         """A daemon attaches, and opens the gate."""
         self.order("events")
+        self.order("alone 1")  # or a server that stops waits for the others' gates
         self.order("attach", None)
         self.close()
         self.open(permit_ms)

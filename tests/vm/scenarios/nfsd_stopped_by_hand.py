@@ -1,4 +1,4 @@
-"""nfsd is stopped by hand: the gate closes before the first lock is dropped, and the server gets its grace."""
+"""nfsd is stopped by hand: all gates close before the first lock is dropped, and the server gets its grace."""
 
 import time
 
@@ -47,6 +47,7 @@ def run(cluster):
     assert "trip" in order and "dropped" in order, story
     assert order.index("trip") < order.index("dropped") and order.index("closed") < order.index("dropped"), story
     assert any("nfsd_stop" in line for line in story), story
+    assert "before every node enforces" not in node1.run("dmesg").out, "nfsd let go before node2's gate was closed"
     cluster.step(f"`echo 0 > threads`: {', '.join(order)}: the gate of the node closed before nfsd let go")
 
     cluster.wait(lambda: all((_graced.status(node) or {}).get("recovery") for node in cluster.nodes), 30, "the grace to begin on both")
