@@ -88,6 +88,9 @@ rpc.mountd | rpc.idmapd)
     mkdir -p "$FAKE/nfsd.export"
     exec sleep 300 5>"$FAKE/nfsd.export/channel" ;;
 rpcbind | rpc.statd | sm-notify) exec sleep 300 ;;
+rpcinfo) # who is asked answers when it is through with its start
+    case $1 in -p) of=rpcbind ;; *) of=rpc.statd ;; esac
+    read -r pid _ <"$server/$of.pid" && [ "$(cat "/proc/$pid/comm")" = sleep ] ;;
 rpc.nfsd) [ -e "$FAKE/no-threads" ] || echo "$1" >"$server/nfsd/threads" ;;
 esac
 """
