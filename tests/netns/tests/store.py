@@ -81,7 +81,7 @@ def test_lost_database_founds_nothing(make):
     nfsd.stop()
     for n in (1, 2):
         end_daemon(cluster[n])
-    damage(cluster[1])
+    cluster[1].damage_database()
     for n in (1, 3):
         cluster[n].start_graced()
     wait(lambda: any("cannot be founded yet" in b for b in cluster[3].status()["blocked_by"]), 10,
