@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 
 #include <fcntl.h>
+#include <fstream>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/file.h>
@@ -64,6 +65,13 @@ struct world {
         if (keeper) {
             ::kill(keeper, SIGKILL);
             wait_for(keeper);
+        }
+        // A client whose keeper was slow has started another one: that waits for the path, and would stay.
+        for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+            std::string words;
+            std::getline(std::ifstream(process.path() / "cmdline"), words);
+            if (words.find(path) != std::string::npos)
+                ::kill(std::stoi(process.path().filename()), SIGKILL);
         }
         qb_loop_destroy(loop);
         std::filesystem::remove_all(dir);
