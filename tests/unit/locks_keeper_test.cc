@@ -66,7 +66,8 @@ struct world {
             ::kill(keeper, SIGKILL);
             wait_for(keeper);
         }
-        // A client whose keeper was slow has started another one: that waits for the path, and would stay.
+        // A client whose keeper was slow has started another one: that waits for the path, and
+        // would stay.
         for (const auto& process : std::filesystem::directory_iterator("/proc")) {
             std::string words;
             std::getline(std::ifstream(process.path() / "cmdline"), words);
