@@ -98,6 +98,8 @@ struct meta_row {
 constexpr meta_row meta_rows[] = {
     {"quorate_view", true, [](const stored_meta& m) { return m.quorate_view; },
      [](stored_meta& m, std::uint64_t v) { m.quorate_view = v; }},
+    {"view", false, [](const stored_meta& m) { return m.view; },
+     [](stored_meta& m, std::uint64_t v) { m.view = v; }},
     {"current", true, [](const stored_meta& m) { return m.current.value; },
      [](stored_meta& m, std::uint64_t v) { m.current = epoch{v}; }},
     {"recovery", true, [](const stored_meta& m) { return m.recovery.value; },

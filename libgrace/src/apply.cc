@@ -131,6 +131,7 @@ struct applier {
         n.attached = n.attached || m.attached;
         n.permit_ttl = m.permit_ttl;
         n.durable = {};
+        n.view = 0;
         n.enforcing = {};
         // Bad scenario: power fails everywhere in the midst of a reclaim. The group is founded
         // before the daemon of its host is up, so for all that the founders know the nfsd may still
@@ -350,7 +351,8 @@ struct applier {
             record rec{s.current, c.princhash};
             switch (kind_of(c.client)) {
             case record_kind::nlm:
-                rec.princhash = encode_since(known == map.end() ? s.current : since_of(known->second));
+                rec.princhash =
+                    encode_since(known == map.end() ? s.current : since_of(known->second));
                 break;
             case record_kind::mount:
                 if (known == map.end() && map.size() >= max_mounts)
@@ -368,6 +370,10 @@ struct applier {
     void operator()(const msg::durable& m) {
         out.counted = true;
         from().durable = std::max(from().durable, std::min(m.at, s.applied));
+    }
+    void operator()(const msg::view_stored&) {
+        out.counted = true;
+        from().view = s.view.number;
     }
     void operator()(const msg::heartbeat&) { out.counted = true; }
     void operator()(const msg::barrier&) { out.counted = true; }
@@ -406,15 +412,18 @@ applied apply(state& s, const input::confchg& change) {
         node_state& n = s.nodes[d.node];
         n.member = n.synced = false;
         n.enforcing = {};
-        n.durable = {};
         if (d.reason == input::left_reason::node)
             bury(s, d.node, out.ops);
     }
     for (node_id id : change.members)
         s.nodes[id].member = true;
-    for (auto& [id, n] : s.nodes)
+    for (auto& [id, n] : s.nodes) {
+        // ◆ Bad scenario: node 2 says DURABLE and dies; node 1's comes in the next view, and the
+        // record is acknowledged. A database that ranks as node 2's, and left before, lacks it.
+        n.durable = {};
         if (!n.synced)
             n.hello = 0; // it says HELLO anew in this membership
+    }
     return out;
 }
 
@@ -422,13 +431,13 @@ applied found(state& s, const founding& f) {
     applied out;
     out.counted = true;
     s.applied = position{s.applied.value + 1};
-    std::uint64_t quorate_view = 0;
+    std::uint64_t view = 0;
     std::map<node_id, node_state> nodes;
     for (const auto& [id, n] : s.nodes)
         nodes[id].name = n.name;
     for (const auto& [id, said] : f.hellos) {
         const auto& [life, hello] = said;
-        quorate_view = std::max(quorate_view, hello.quorate_view);
+        view = std::max(view, hello.view);
         node_state& n = nodes[id];
         n.name = hello.name;
         n.member = n.synced = true;
@@ -442,7 +451,7 @@ applied found(state& s, const founding& f) {
     s.nodes = std::move(nodes);
     // Not the founder's life: it may have founded before, and have been in a view of this number
     // that quorum did not confirm.
-    s.view = {incarnation{f.hellos.at(f.founder).second.number}, quorate_view + 1};
+    s.view = {incarnation{f.hellos.at(f.founder).second.number}, view + 1};
 
     // A server whose nfsd never stopped keeps its host. A host that is not here may still run it
     // without a daemon: its death will come as NODEDOWN.

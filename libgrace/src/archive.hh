@@ -22,7 +22,7 @@ inline constexpr int members<record> = 2;
 template <>
 inline constexpr int members<view_id> = 2;
 template <>
-inline constexpr int members<node_state> = 12;
+inline constexpr int members<node_state> = 13;
 template <>
 inline constexpr int members<server_state> = 8;
 template <>
@@ -30,7 +30,7 @@ inline constexpr int members<state> = 13;
 template <>
 inline constexpr int members<stored_server> = 6;
 template <>
-inline constexpr int members<stored_meta> = 9;
+inline constexpr int members<stored_meta> = 10;
 template <>
 inline constexpr int members<parameters> = 13;
 template <>
@@ -42,7 +42,7 @@ inline constexpr int members<lock_local> = 9;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>
-inline constexpr int members<msg::hello> = 11;
+inline constexpr int members<msg::hello> = 12;
 template <>
 inline constexpr int members<tracker_port::known_client> = 2;
 
@@ -204,22 +204,22 @@ struct archive {
             auto& [a, b, c, d, e, f, g] = v;
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
-            auto& [params, state, synced, synced_in, has_database, stored_quorate_view, in_group,
+            auto& [params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
                    members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                    incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
-                   durable_here, view_commit, committed, store_failed, gate, lock, instances,
+                   durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances,
                    permit, permit_sent, dlm_lost, returned, joined, barrier, barrier_trips,
                    barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
                    records, batch, grace_starts, checks, admitted, requests, phase, phase_since,
                    now, deadline, out] = v;
             (void)out; // taken before each step
             return std::tie(
-                params, state, synced, synced_in, has_database, stored_quorate_view, in_group,
+                params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
                 members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                 hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                 incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
-                durable_here, view_commit, committed, store_failed, gate, lock, instances, permit,
+                durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, permit,
                 permit_sent, dlm_lost, returned, joined, barrier, barrier_trips, barrier_round,
                 daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
                 grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);

@@ -31,6 +31,7 @@ fsm::fsm(parameters params, std::optional<stored_state> database)
     if (database) {
         state_ = from_stored(*database);
         stored_quorate_view_ = database->meta.quorate_view;
+        stored_view_ = std::max(database->meta.view, stored_quorate_view_);
         // Made, and never given a state: it was started once, alone, or its predecessor was lost.
         has_database_ = database->meta.applied.value != 0;
     }
@@ -90,17 +91,28 @@ bool fsm::confirmed() const {
     return !ring_pending_ && in_group_ && quorum_.ring_seq == ring_.seq;
 }
 
-// More than half of the expected votes have the state, or every live member has.
-bool fsm::synced_majority() const {
+// More than half of the expected votes have it, or every live member has.
+template <typename P>
+bool fsm::more_than_half(P has_it) const {
     std::uint64_t votes = 0;
     bool all = true;
     for (const auto& [id, v] : quorum_.votes) {
-        if (is_synced(state_, id))
+        if (has_it(id))
             votes += v;
         else
             all = false;
     }
     return all || votes * 2 > quorum_.expected;
+}
+
+bool fsm::synced_majority() const {
+    return more_than_half([&](node_id id) { return is_synced(state_, id); });
+}
+
+bool fsm::view_stored_by_majority() const {
+    return more_than_half([&](node_id id) {
+        return is_synced(state_, id) && state_.nodes.at(id).view == state_.view.number;
+    });
 }
 
 bool fsm::enforces(node_id id) const {
@@ -242,11 +254,7 @@ void fsm::decide_membership() {
         decided_.reset();
         persist(std::exchange(undecided_, {}));
     }
-    if (view_commit_ == 0) { // before anything that is acknowledged in this view
-        stored_quorate_view_ = state_.view.number;
-        persist({});
-        view_commit_ = commits_;
-    }
+    decide_view();
     for (const auto& [id, votes] : quorum_.votes) {
         lock_.fenced.erase(id); // it is back: its next death needs a proof of its own
         if (is_synced(state_, id))
@@ -298,6 +306,27 @@ void fsm::decide_membership() {
             send(msg::node_down{id, n.deaths});
 }
 
+// Two steps, before anything is acknowledged in this view: each member stores its number; when more
+// than half have, it is stored as quorate, and ranks where a group is founded. ◆ Bad scenarios:
+// node 2 alone has the state for many views, quorate by nodes on which graced does not run; or it
+// stores a view and dies before the others have. Nodes 1 and 3 found a group, record clients, and
+// power fails: node 2's database would rank before theirs. Of a view that ranks, any majority has
+// one that knows the number, and founds with a higher one.
+void fsm::decide_view() {
+    if (view_commit_ == 0) {
+        stored_view_ = std::max(stored_view_, state_.view.number);
+        persist({});
+        view_commit_ = commits_;
+    }
+    if (view_is_stored() && once(said::view_stored, state_.view.number))
+        send(msg::view_stored{});
+    if (quorate_commit_ == 0 && view_stored_by_majority()) {
+        stored_quorate_view_ = state_.view.number;
+        persist({});
+        quorate_commit_ = commits_;
+    }
+}
+
 // A server that was stopped by hand, or crashed: what its clients held was dropped, so they must
 // have a grace before anybody else gets it.
 void fsm::decide_dropped() {
@@ -309,11 +338,16 @@ void fsm::decide_dropped() {
             v != state_.servers.end() && v->second.host == params_.self && !v->second.need)
             instances_[g.server].dropped = true;
     for (auto& [name, i] : instances_) {
+        auto v = state_.servers.find(name);
+        const bool ours = v != state_.servers.end() && v->second.host == params_.self;
+        // Bad scenario: this node had no state when its nfsd waited, so that was told that nobody may
+        // reclaim, of no START. What its clients have done since is its own all the same: after a
+        // restart of the daemon it would pass for one that has lost everything.
+        if (i.running && !i.answered && !i.dropped && ours)
+            i.answered = v->second.start;
         if (!i.dropped)
             continue;
-        auto v = state_.servers.find(name);
-        if (v == state_.servers.end() || v->second.host != params_.self ||
-            v->second.records.empty())
+        if (!ours || v->second.records.empty())
             i.dropped = false;
         else if (once(said::start, name, v->second.start.value))
             send(msg::start{name, msg::start_reason::dropped});
@@ -367,7 +401,7 @@ void fsm::decide_enforcing() {
             instances_, [](const auto& e) { return e.second.reclaim == reclaim_state::closing; }))
         return;
     // ◆ Every purge delivered before, and C itself, must be durable here.
-    if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
+    if (!view_is_stored() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
         return;
     if (once(said::enforcing, state_.current.value, gate_.changes))
         send(msg::enforcing{state_.current});
@@ -530,7 +564,7 @@ void fsm::decide_locks() {
 void fsm::decide_purge_and_lift() {
     if (!acting() || purger(state_) != params_.self)
         return;
-    if (lock_.held != lock_mode::ex || lock_.wanted || !view_is_durable())
+    if (lock_.held != lock_mode::ex || lock_.wanted || !view_is_stored())
         return;
     if (!state_.lifting) {
         if (once(said::purge, state_.recovery.value, state_.starts.value))
@@ -543,7 +577,7 @@ void fsm::decide_purge_and_lift() {
 }
 
 void fsm::decide_durable() {
-    if (!acting() || !view_is_durable())
+    if (!acting() || !view_is_stored_as_quorate())
         return;
     const position said_already = state_.nodes[params_.self].durable;
     // ◆ A joiner says it too: a PURGE that it got by snapshot waits for its disk as well.

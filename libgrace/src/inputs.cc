@@ -246,7 +246,8 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     }
     if (!std::holds_alternative<msg::heartbeat>(env.body) &&
         !std::holds_alternative<msg::records>(env.body) &&
-        !std::holds_alternative<msg::durable>(env.body))
+        !std::holds_alternative<msg::durable>(env.body) &&
+        !std::holds_alternative<msg::view_stored>(env.body))
         tell(news_level::debug, describe(env.body) + " from node " + name_of(sender));
 
     std::visit(

@@ -124,7 +124,8 @@ std::string implausible(const stored_meta& m) {
         return "R is " + number(m.recovery.value) + ", C is " + number(m.current.value);
     if (m.purged >= m.current)
         return "epoch " + number(m.purged.value) + " was purged, C is " + number(m.current.value);
-    if (m.applied.value >= limit || m.starts.value >= limit || m.quorate_view >= limit)
+    if (m.applied.value >= limit || m.starts.value >= limit || m.view >= limit ||
+        m.quorate_view >= limit)
         return "a count is beyond what any cluster reaches";
     if (m.lifting && !m.recovery)
         return "it is lifting, but there is no grace";
@@ -138,8 +139,9 @@ std::string implausible(const stored_meta& m) {
     return {};
 }
 
-stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
+stored_meta to_meta(const state& s, std::uint64_t view, std::uint64_t quorate_view) {
     stored_meta m;
+    m.view = view;
     m.quorate_view = quorate_view;
     m.current = s.current;
     m.recovery = s.recovery;

@@ -6,7 +6,8 @@
 // after its HELLO and applies it on top. Where every member of a quorate group says HELLO (cold
 // start, or the pieces of a split that nobody can order), the one with the best database founds the
 // state anew: best is the latest quorate view, then C, then the applied position. Never a
-// minority's suffix: only a view that was seen quorate counts.
+// minority's suffix: a view is stored as quorate when more than half have its number on disk
+// (decide_view).
 #include "grace/fsm.hh"
 #include "grace/wire.hh"
 
@@ -32,7 +33,7 @@ void fsm::persist(store_batch batch) {
         std::ranges::move(batch, std::back_inserter(undecided_));
         return;
     }
-    batch.push_back(store_op::put_meta{to_meta(state_, stored_quorate_view_)});
+    batch.push_back(store_op::put_meta{to_meta(state_, stored_view_, stored_quorate_view_)});
     committing_.emplace_back(++commits_, state_.applied);
     emit(effect::persist{std::move(batch), position{commits_}});
 }
@@ -65,7 +66,7 @@ void fsm::lose_sync(const char* why) {
 void fsm::on_new_view() {
     said_.clear();
     permit_.reset();
-    view_commit_ = 0;
+    view_commit_ = quorate_commit_ = 0;
     barrier_ = 0;
     dlm_lost_.clear(); // ◆ the STARTs for those were void, if they were on their way
     outgoing_.clear();
@@ -353,6 +354,7 @@ void fsm::decide_hello() {
     h.attached = gate_.attached || !params_.kernel_expected;
     h.permit_ttl = params_.permit_ttl;
     h.has_database = has_database_;
+    h.view = stored_view_;
     h.quorate_view = stored_quorate_view_;
     h.current = state_.current;
     h.applied = state_.applied;

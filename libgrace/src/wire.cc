@@ -26,6 +26,7 @@ struct put_body {
         w.put(m.attached);
         w.put(m.permit_ttl);
         w.put(m.has_database);
+        w.put(m.view);
         w.put(m.quorate_view);
         w.put(m.current);
         w.put(m.applied);
@@ -89,6 +90,7 @@ struct put_body {
     }
     void operator()(const msg::barrier& m) { w.put(m.number); }
     void operator()(const msg::detached&) {}
+    void operator()(const msg::view_stored&) {}
     void operator()(const msg::bypass& m) {
         w.put(m.node);
         w.put(m.on);
@@ -128,11 +130,12 @@ struct get_body {
         r.get(m.attached);
         get_time(r, m.permit_ttl);
         r.get(m.has_database);
+        r.get(m.view);
         r.get(m.quorate_view);
         r.get(m.current);
         r.get(m.applied);
         r.get(m.starts);
-        if (m.starts.value >= count_limit)
+        if (m.starts.value >= count_limit || m.view >= count_limit)
             r.fail();
         r.each(max_servers, [&] {
             std::string s;
@@ -201,6 +204,7 @@ struct get_body {
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
     void operator()(msg::detached&) {}
+    void operator()(msg::view_stored&) {}
     void operator()(msg::bypass& m) {
         r.get(m.node);
         r.get(m.on);
@@ -274,6 +278,7 @@ void put_head(writer& w, const state& s, std::uint64_t records) {
         w.put(n.deaths);
         w.put(n.enforcing);
         w.put(n.durable);
+        w.put(n.view);
         w.put(n.permit_ttl);
     });
     w.each(s.servers, [&](const auto& e) {
@@ -330,6 +335,7 @@ void get_head(reader& r, state& s, std::uint64_t& records) {
         r.get(n.deaths);
         r.get(n.enforcing);
         r.get(n.durable);
+        r.get(n.view);
         get_time(r, n.permit_ttl);
         s.nodes[id] = std::move(n);
     });

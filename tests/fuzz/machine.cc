@@ -65,7 +65,7 @@ struct node_one {
     any_message message() {
         const state& s = machine.replicated();
         const auto near = [&](std::uint64_t n) { return n + in.number(3) - 1; };
-        switch (in.number(14)) {
+        switch (in.number(15)) {
         case 0: {
             msg::hello h;
             h.number = ++hello[2];
@@ -73,6 +73,7 @@ struct node_one {
             h.attached = in.chance();
             h.permit_ttl = seconds(2);
             h.has_database = in.chance();
+            h.view = in.number(4);
             h.quorate_view = in.number(4);
             h.current = epoch{1 + in.number(4)};
             if (in.chance())
@@ -131,6 +132,8 @@ struct node_one {
             return msg::records{in.number(3), {{in.chance(), server(), "c", ""}}};
         case 12:
             return msg::durable{position{near(s.applied.value)}};
+        case 13:
+            return msg::view_stored{};
         default: {
             msg::heartbeat b;
             b.sent = now;

@@ -330,7 +330,14 @@ void checker::booted(node& n) {
             v.notice(n.id);
 }
 
+bool checker::stray(const node& n, const std::string& server) const {
+    return strangers_.contains({n.id, server});
+}
+
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
+    std::erase_if(waiting_, [&](auto& e) {
+        return std::get<0>(e.first) == n.id && e.second.server == server;
+    });
     if (strangers_.erase({n.id, server}))
         return;
     lost(server, w_.now);
@@ -342,9 +349,6 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
             v.start_before = std::max(v.start_before, last_start(*m, server));
     locks.drop_server(n.id, server);
     confirmed_.erase({n.id, server});
-    std::erase_if(waiting_, [&](auto& e) {
-        return std::get<0>(e.first) == n.id && e.second.server == server;
-    });
     if (by_hand && !n.open())
         v.notice(n.id);
     if (!by_hand)

@@ -24,6 +24,7 @@ public:
     void program_calls(node&, unsigned file);
     void storm(node&, const std::string& server, unsigned calls);
     void nfsd_gone(node&, const std::string& server, bool by_hand);
+    bool stray(const node&, const std::string& server) const; // its nfsd runs there, and holds nothing
     void nfsd_asked(node& n, const std::string& server) { asked_at_[{n.id, server}] = w_.now; }
     bool upcalls_wait() const { return !waiting_.empty(); }
     std::string upcalls() const;

@@ -502,6 +502,7 @@ void run::people() {
             backups_[id] = n.disk;
         stops(n);
         serves(n);
+        ends_stray(n);
         if (w_.draw(6) == 0 && n.open())
             checker_.program_calls(n, static_cast<unsigned>(w_.draw(ledger::files)));
     }
@@ -549,6 +550,25 @@ void run::serves(node& n) {
         }
         return true;
     });
+}
+
+// Two nodes were told to serve it, the group gave up its state in between, and one of them is its host
+// now. The other's nfsd asked, waited too long and serves nobody; whoever runs the cluster sees that it
+// runs twice, and ends it.
+void run::ends_stray(node& n) {
+    if (!n.machine().synced())
+        return;
+    for (const std::string& s : std::set(n.running)) {
+        const auto& servers = n.machine().replicated().servers;
+        auto v = servers.find(s);
+        if (v == servers.end() || v->second.host == n.id || !v->second.host || !checker_.stray(n, s) ||
+            !w_.nodes.at(v->second.host)->running.contains(s))
+            continue;
+        say("nfsd of " + s + " serves nobody on node " + str(n.id.value) + " and is ended");
+        n.running.erase(s);
+        checker_.nfsd_gone(n, s, true);
+        n.take(input::nfsd_ended{s});
+    }
 }
 
 void run::stop_server(node& n) {

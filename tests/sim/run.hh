@@ -87,6 +87,7 @@ private:
     void ask_to_serve();
     void serve_on(node&, const std::string& server);
     void serves(node&);
+    void ends_stray(node&);
     void stops(node&);
     void stop_server(node&);
     void ask_to_stop(node&, const std::string& server);

@@ -342,6 +342,58 @@ TEST_CASE("what waits for a snapshot is bounded: beyond that the joiner asks ane
     CHECK(b.told("more news came than can be kept"));
 }
 
+// Bad scenario: a node alone has the state for many views, quorate by nodes on which graced does
+// not run, and power fails; the others found a group and record clients. Its database must not rank
+// before theirs.
+TEST_CASE(
+    "a view is stored as quorate, and counts for DURABLE, when more than half have its number") {
+    machine_test b;
+    b.boot_with({2, 3});
+    const auto stored = [&] {
+        return std::get<store_op::put_meta>(b.all<effect::persist>().back().batch.back()).meta;
+    };
+    const std::uint64_t before = b.machine.replicated().view.number;
+    CHECK(stored().view == before);
+    CHECK(stored().quorate_view == before);
+
+    b.group({node_id{1}}, {},
+            {{node_id{2}, input::left_reason::process}, {node_id{3}, input::left_reason::process}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3}, 3);
+    b.forget();
+    b.settle();
+    CHECK(b.sent<msg::view_stored>().size() == 1);
+    CHECK(b.sent<msg::durable>().empty());
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.settle();
+    CHECK(stored().view == before + 2);
+    CHECK(stored().quorate_view == before);
+    b.hello(2, 2);
+    b.settle();
+    CHECK(b.sent<msg::durable>().empty());
+    b.from(2, msg::view_stored{});
+    CHECK(stored().quorate_view == before + 2);
+    CHECK(b.sent<msg::durable>().empty()); // not on disk yet
+    b.settle();
+    CHECK(b.sent<msg::durable>().size() == 1);
+}
+
+TEST_CASE("a group is founded with a higher view than any of its databases knows") {
+    machine_test b;
+    b.step(input::locks_known{lock_mode::nl, false});
+    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    msg::hello h;
+    h.number = 1;
+    h.view = 17;
+    h.permit_ttl = seconds(2);
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+    b.settle();
+    CHECK(b.machine.synced());
+    CHECK(b.machine.replicated().view.number == 18);
+}
+
 TEST_CASE("founding: only when every member has spoken, and only by one who has") {
     machine_test b;
     b.step(input::locks_known{lock_mode::nl, false});
@@ -470,7 +522,8 @@ TEST_CASE("check: who is on record waits until it is known whether it may reclai
     CHECK(b.all<effect::answer_upcall>().at(0).status == upcall_status::refused);
 }
 
-// Bad scenario: a client that was purged is refused, goes on as a new one, is expired, and reclaims.
+// Bad scenario: a client that was purged is refused, goes on as a new one, is expired, and
+// reclaims.
 TEST_CASE("check: a record of this grace lets in only whom a Check has let in before") {
     machine_test b;
     const auto status = [&](const char* client, bool again = false) {
@@ -545,6 +598,30 @@ TEST_CASE("GraceStart in the midst of a reclaim is a START; one without quorum g
     REQUIRE(c.all<effect::answer_grace_start>().size() == 1);
     CHECK(c.all<effect::answer_grace_start>()[0].clients.empty());
     CHECK(c.told("no client may reclaim"));
+}
+
+// Bad scenario: its answer named no START. After a restart of the daemon it passes for an nfsd that
+// has lost everything, and its clients are purged, who hold their locks.
+TEST_CASE("an nfsd that was told nothing has what its clients are given since there is a state") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.lose_quorum();
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.tick(seconds(20));
+    REQUIRE(b.all<effect::answer_grace_start>().back().clients.empty());
+    CHECK_FALSE(b.machine.instances().at("vs1").answered);
+    b.group({node_id{1}}); // it says HELLO anew, and that vs1 runs
+    b.quorum({1}, 1);
+    b.settle();
+    REQUIRE(b.machine.synced());
+    REQUIRE(b.server("vs1").need);
+    CHECK(b.machine.instances().at("vs1").answered >= b.server("vs1").lost);
+    b.step(input::lift{"vs1", ticket{2}});
+    b.settle();
+    REQUIRE_FALSE(in_grace(b.machine.replicated()));
+    CHECK(standing_of(b.server("vs1"), b.machine.instances().at("vs1").answered) ==
+          standing::intact);
 }
 
 TEST_CASE(

@@ -18,6 +18,7 @@ std::vector<any_message> examples() {
                    true,
                    milliseconds(900),
                    true,
+                   8,
                    7,
                    epoch{5},
                    position{99},
@@ -41,6 +42,7 @@ std::vector<any_message> examples() {
         msg::barrier{9},
         msg::detached{},
         msg::bypass{node_id{2}, true},
+        msg::view_stored{},
     };
 }
 } // namespace

@@ -189,6 +189,7 @@ public:
         case 5:
         case 6: {
             stored_meta m;
+            m.view = rng_() >> 2;
             m.quorate_view = rng_() >> 2;
             m.current = latest;
             m.recovery = any_epoch();

@@ -227,6 +227,7 @@ private:
     // --- fsm.cc: the rules ---
     void decide();
     void decide_membership();
+    void decide_view();
     void decide_dropped();
     void decide_gate();
     void decide_reclaim();
@@ -250,11 +251,17 @@ private:
     bool confirmed() const;
     bool acting() const { return synced_ && quorate(); }
     bool synced_majority() const;
+    bool view_stored_by_majority() const;
+    template <typename P>
+    bool more_than_half(P has_it) const;
     bool everyone_enforces(node_id except = {}) const;
     bool all_fenced() const;
     bool death_untold() const;
     bool may_open() const;
-    bool view_is_durable() const { return view_commit_ != 0 && committed_ >= view_commit_; }
+    bool view_is_stored() const { return view_commit_ != 0 && committed_ >= view_commit_; }
+    bool view_is_stored_as_quorate() const {
+        return quorate_commit_ != 0 && committed_ >= quorate_commit_;
+    }
     bool may_reclaim(const std::string& server, const instance&) const;
     bool being_released(const std::string& server) const;
     bool reclaims_off() const;
@@ -274,6 +281,7 @@ private:
         purge,
         lift,
         durable,
+        view_stored,
         barrier,
         lift_request,
         done,
@@ -301,7 +309,7 @@ private:
     bool synced_ = false;
     std::uint64_t synced_in_ = 0; // the ring in which it got the state
     bool has_database_ = false;
-    std::uint64_t stored_quorate_view_ = 0;
+    std::uint64_t stored_view_ = 0, stored_quorate_view_ = 0; // store_op.hh
 
     // group
     bool in_group_ = false;
@@ -331,7 +339,8 @@ private:
     std::uint64_t commits_ = 0;
     std::deque<std::pair<std::uint64_t, position>> committing_; // commit number, position
     position durable_here_;
-    std::uint64_t view_commit_ = 0; // commit that stored quorate_view of this view; 0: none yet
+    // The commits that stored the number of this view, and that it is quorate; 0: none yet.
+    std::uint64_t view_commit_ = 0, quorate_commit_ = 0;
     std::uint64_t committed_ = 0;
     bool store_failed_ = false;
 

@@ -30,7 +30,8 @@ struct node_state {
     std::uint64_t hello = 0;  // number of that HELLO; 0: none in this membership
     std::uint64_t deaths = 0; // which death the proof of fencing is about
     epoch enforcing;          // the epoch of its last ENFORCING; E is enforcing == C
-    position durable;         // its database holds everything up to here
+    position durable;         // its database holds everything up to here; said in this view
+    std::uint64_t view = 0;   // the last view whose number it has said to be on its disk
     duration permit_ttl = 0;  // how long its gate may outlive its daemon
     bool operator==(const node_state&) const = default;
 };
@@ -88,7 +89,8 @@ node_id lowest_synced(const state&); // none if nobody is
 // it is a synced member, else the lowest synced member. None while a server NEEDs or in normal.
 node_id purger(const state&);
 
-// Every synced member has committed everything up to `at`. False without any synced member.
+// Every synced member has said in this view that it has committed everything up to `at`. False
+// without any synced member.
 bool durable_everywhere(const state&, position at);
 
 // How many of the server's records have reclaimed in this grace (epoch > R), of how many.
@@ -102,7 +104,7 @@ reclaim_count count_reclaimed(const state&, const server_state&);
 // end the daemon after every start anew, one whose numbers are near the end of their range all
 // daemons that adopt it.
 std::string implausible(const stored_meta&);
-stored_meta to_meta(const state&, std::uint64_t quorate_view);
+stored_meta to_meta(const state&, std::uint64_t view, std::uint64_t quorate_view);
 state from_stored(const stored_state&);
 
 } // namespace grace

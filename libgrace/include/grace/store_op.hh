@@ -20,7 +20,8 @@ struct stored_server {
     bool operator==(const stored_server&) const = default;
 };
 struct stored_meta {
-    std::uint64_t quorate_view = 0; // number of the last view that this node saw quorate
+    std::uint64_t view = 0;         // the highest number of a quorate view that this node was in
+    std::uint64_t quorate_view = 0; // … of the last one that more than half had stored so
     epoch current{1};
     epoch recovery;
     position applied;
