@@ -93,6 +93,11 @@ def attach(cluster, node, parameters="", mutants=False):
     cluster.wait(lambda: node.run("gracectl status --json", check=False).rc == 0, 60, f"graced to answer on {node}")
 
 
+def remount(node):
+    """GFS2 again on a node that has unmounted it; cluster.mount() would start modules and daemon again."""
+    node.run("mount -t gfs2 -o noatime /dev/vda /srv/data", timeout=120)
+
+
 def status(node):
     """gracectl status; None while the daemon is away."""
     answer = node.run("gracectl status --json", check=False)
