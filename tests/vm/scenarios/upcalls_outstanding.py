@@ -33,8 +33,9 @@ def run(cluster):
     # Create: node2's graced is there and says nothing, so the record is not durable everywhere.
     began = time.monotonic()
     node2.graced.signal(signal.SIGSTOP)
+    vm.run("mkdir -p /mnt/b")
     mount = vm.spawn(
-        "mkdir -p /mnt/b; exec nsenter --net=/run/netns/clb unshare -u sh -c 'hostname clb; "
+        "nsenter --net=/run/netns/clb unshare -u sh -c 'hostname clb; "
         f"mount -t nfs -o vers=4.1,hard,timeo=30,retrans=2 {_graced.SERVERS['vs1']}:/ /mnt/b'", log="mount-b",
     )  # fmt: skip
     cluster.wait(lambda: cluster.logged(node1, "graced", r"upcall \d+ Create", began), 60, "B's Create to come")
@@ -53,10 +54,11 @@ def run(cluster):
     # GraceStart: nfsd holds the one mutex of all nfsds; GraceDone: whoever ends its grace waits in the kernel.
     began = time.monotonic()
     node2.graced.signal(signal.SIGSTOP)
+    node1.run(f"echo 0 > {_graced.nfsd('vs1', 'threads')}", timeout=60)
     restart = node1.spawn(
-        f"echo 0 > {_graced.nfsd('vs1', 'threads')}; exec nsenter --net=/run/netns/graced-vs1 --mount=/run/graced/servers/vs1/ns/mnt "
-        "--uts=/run/graced/servers/vs1/ns/uts rpc.nfsd 4", log="restart",
-    )  # fmt: skip
+        "nsenter --net=/run/netns/graced-vs1 --mount=/run/graced/servers/vs1/ns/mnt --uts=/run/graced/servers/vs1/ns/uts rpc.nfsd 4",
+        log="restart",
+    )
     cluster.wait(lambda: cluster.logged(node1, "graced", r"upcall \d+ GraceStart", began), 60, "GraceStart to come")
     time.sleep(1)
     assert restart.alive(), "GraceStart was answered before reclaim was open"
