@@ -490,7 +490,8 @@ void daemon::look_for_untracked() {
 }
 
 std::string daemon::untracked_text(const std::string& server) {
-    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+    return "server " + server +
+           ": its nfsd runs UNTRACKED: its clients are not on record and lose "
            "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
