@@ -20,8 +20,8 @@ def kill_and_restart(cluster, node):
 
 
 def waits_for_answer(node):
-    """What of the kernel waits for the answer to an upcall."""
-    return node.run("grep -l cld_pipe_upcall /proc/[0-9]*/stack", check=False).out.split()
+    """What of the kernel waits for the answer to GraceDone."""
+    return node.run("grep -l nfsd4_cld_grace_done /proc/[0-9]*/stack", check=False).out.split()
 
 
 def run(cluster):
@@ -56,7 +56,7 @@ def run(cluster):
     assert not rival.try_lock()
     cluster.step("killed with a Create open: B waited, was put on record by the successor, and is in")
 
-    # GraceStart: nfsd holds the one mutex of all nfsds; GraceDone: its laundromat waits (or, before Linux 6.19
+    # GraceStart: nfsd holds the one mutex of all nfsds; GraceDone: its laundromat waits (or, before Linux 6.19,
     # and its backports, whoever ended the grace).
     began = time.monotonic()
     node2.graced.signal(signal.SIGSTOP)
