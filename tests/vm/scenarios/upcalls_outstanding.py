@@ -56,8 +56,8 @@ def run(cluster):
     assert not rival.try_lock()
     cluster.step("killed with a Create open: B waited, was put on record by the successor, and is in")
 
-    # GraceStart: nfsd holds the one mutex of all nfsds; GraceDone: its laundromat waits (or, before Linux 6.19,
-    # and its backports, whoever ended the grace).
+    # GraceStart: nfsd holds the one mutex of all nfsds. GraceDone: its laundromat waits; with kernels from before 2026
+    # whoever ended the grace.
     began = time.monotonic()
     node2.graced.signal(signal.SIGSTOP)
     node1.run(f"echo 0 > {_graced.nfsd('vs1', 'threads')}", timeout=60)
