@@ -23,6 +23,7 @@ std::vector<any_message> examples() {
                    epoch{5},
                    position{99},
                    start_count{6},
+                   0xfedcba98,
                    {{"vs1", start_count{4}}, {"vs2", start_count{6}}}},
         msg::snapshot{node_id{2}, 3, 1, 4, {1, 2, 3}},
         msg::start{"vs1", msg::start_reason::takes},
