@@ -206,6 +206,9 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     const position before = state_.applied;
     const start_count starts = state_.starts;
     applied a = apply(state_, sender, env);
+    if (state_.applied !=
+        before) // before a HELLO is answered: its own changes are part of the answer
+        remember(a.ops);
     const bool mine = sender == params_.self && env.life == params_.life;
 
     // Requests hear of their own message even where it was void.

@@ -41,16 +41,7 @@ std::size_t weight_of(const store_operation& op) {
 
 // What a joiner that stands where this state stood before would have to do.
 void fsm::remember(const store_batch& batch) {
-    if (!pasts_.empty() && pasts_.back().applied == state_.applied)
-        return;
-    const bool all_anew = std::ranges::any_of(batch, [](const store_operation& op) {
-        return std::holds_alternative<store_op::replace_all>(op);
-    });
-    if (all_anew) {
-        pasts_.clear();
-        pasts_weight_ = 0;
-    }
-    pasts_.push_back({state_.applied, state_.history, all_anew ? store_batch{} : batch});
+    pasts_.push_back({state_.applied, state_.history, batch});
     const auto weigh = [](const past& p) {
         std::size_t w = sizeof p;
         for (const store_operation& op : p.ops)
@@ -92,7 +83,6 @@ bool fsm::take_difference(state& to) {
 }
 
 void fsm::persist(store_batch batch) {
-    remember(batch);
     if (decided_) {
         std::ranges::move(batch, std::back_inserter(undecided_));
         return;
@@ -164,6 +154,7 @@ void fsm::on(const input::confchg& change) {
         if (ring_pending_ && !decided_)
             decided_ = state_;
         applied a = apply(state_, change);
+        remember(a.ops);
         on_new_view();
         persist(std::move(a.ops));
         return;
@@ -355,6 +346,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
     if (!part.to) {
         founding f{sender, hellos_};
         applied a = found(state_, f);
+        remember({}); // nobody has the same past yet
         on_new_view();
         persist(std::move(a.ops));
         tell(news_level::info, "the group is founded anew from the database of node " +
@@ -372,6 +364,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             what = "state";
         }
         on_new_view();
+        remember({});
         persist(std::move(ops));
         std::deque<std::pair<node_id, envelope>> kept;
         kept.swap(buffer_);
