@@ -36,7 +36,7 @@ inline constexpr int members<parameters> = 13;
 template <>
 inline constexpr int members<gate_local> = 10;
 template <>
-inline constexpr int members<instance> = 14;
+inline constexpr int members<instance> = 15;
 template <>
 inline constexpr int members<lock_local> = 9;
 template <>
@@ -248,7 +248,7 @@ struct archive {
             return std::tie(a, b, c, d);
         } else {
             constexpr int n = members<U>;
-            static_assert(n >= 0 && n <= 14, "a struct that archive.hh does not know");
+            static_assert(n >= 0 && n <= 15, "a struct that archive.hh does not know");
             if constexpr (n == 0) {
                 static_assert(std::is_empty_v<U>);
                 return std::tie();
@@ -291,6 +291,9 @@ struct archive {
             } else if constexpr (n == 14) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o);
+            } else if constexpr (n == 15) {
+                auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p);
             } else {
                 static_assert(n == 13);
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = v;

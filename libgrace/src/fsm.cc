@@ -457,10 +457,14 @@ void fsm::decide_done() {
                 i.deadline =
                     std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
             }
-            // An NFSv3 client never says that it has reclaimed all it wants.
-            if (c.reclaimed == c.all && ((i.tells_completes && !has_nlm(v)) || c.all == 0)) {
+            // Its nfsd admits no reclaim of an NFSv4 client any more, and may have said so before
+            // this daemon was there, or had opened. An NFSv3 client never says that it has
+            // reclaimed all.
+            const bool over = i.kernel_done && standing_of(v, i.answered) == standing::reclaiming;
+            const bool all = c.reclaimed == c.all && i.tells_completes;
+            if (c.all == 0 || (!has_nlm(v) && (all || over))) {
                 i.finished = v.start;
-                i.how = msg::outcome::reclaimed;
+                i.how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
             } else if (now_ >= i.deadline) {
                 i.finished = v.start;
                 i.how = msg::outcome::deadline;
@@ -767,7 +771,7 @@ void fsm::on(const input::grace_start& g) {
     // would be answered so, said anew, and so on.
     if (instance* i = instance_of(g.server)) {
         i->dropped |= i->running; // it ended, and came back before its pipe was missed
-        i->running = false;
+        i->running = i->kernel_done = false;
         i->answered = {};
     }
     forget_upcalls(g.server);
@@ -776,19 +780,8 @@ void fsm::on(const input::grace_start& g) {
 
 void fsm::on(const input::grace_done& g) {
     emit(effect::answer_upcall{g.id, upcall_status::ok});
-    instance* i = instance_of(g.server);
-    auto it = state_.servers.find(g.server);
-    if (!i || it == state_.servers.end() || !it->second.need)
-        return;
-    // The kernel ended its own grace: it admits no reclaim any more, of an NFSv4 client. Those of
-    // NFSv3 go on.
-    if (!has_nlm(it->second) && i->reclaim == reclaim_state::on &&
-        i->finished != it->second.start &&
-        standing_of(it->second, i->answered) == standing::reclaiming) {
-        const reclaim_count c = count_reclaimed(state_, it->second);
-        i->finished = it->second.start;
-        i->how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
-    }
+    if (instance* i = instance_of(g.server))
+        i->kernel_done = i->running;
 }
 
 // nfsd starts and asks who may reclaim. It holds nfsd_mutex of the whole machine until it is

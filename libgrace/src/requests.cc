@@ -32,7 +32,7 @@ void fsm::on(const input::instance_known& k) {
 void fsm::on(const input::nfsd_ended& e) {
     instance& i = instances_[e.server];
     i.dropped |= i.running && !i.stopping;
-    i.running = false;
+    i.running = i.kernel_done = false;
     i.answered = {};
     forget_upcalls(e.server);
 }

@@ -605,6 +605,28 @@ TEST_CASE("GraceDone: ends the reclaim that it is about, and no other") {
     CHECK_FALSE(in_grace(b.machine.replicated()));
 }
 
+// Bad scenario: the daemon is killed with a GraceDone unanswered. Its successor is asked before it has
+// opened reclaim, and waits for the deadline then, though nobody can reclaim any more.
+TEST_CASE("GraceDone before reclaim is open counts when it is") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.settle();
+    b.step(input::create{"vs1", "alice", {}, ticket{2}});
+    b.settle();
+    b.lose_quorum();
+    b.step(input::grace_done{"vs1", ticket{3}});
+    b.quorum({1}, 1);
+    b.forget();
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+    CHECK(b.server("vs1").records.contains("alice"));
+    CHECK_FALSE(b.server("vs1").records.contains("bob"));
+}
+
 // Its nfsd has crashed once more, so quickly that nobody missed the pipe. Whoever had reclaimed has
 // lost its locks a second time.
 TEST_CASE("GraceStart in the midst of a reclaim is a START; one without quorum gives up") {

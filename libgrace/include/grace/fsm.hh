@@ -66,6 +66,7 @@ struct instance {
     bool stopping = false;
     start_count answered;        // the START whose records were given to its nfsd
     bool dropped = false;        // its nfsd ended without a stop: a START is owed for that
+    bool kernel_done = false;    // its nfsd has ended its own grace
     bool tells_completes = true; // false: a record says that its client has begun to reclaim
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
