@@ -300,9 +300,12 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
             program_calls(n, f);
 }
 
-// Whoever waits for an answer asks the next daemon again.
+// Whoever waits for an answer asks the next daemon again, which finds that the last one had it.
 void checker::daemon_died(node& n) {
     with_state_.erase(n.id);
+    for (auto& [key, u] : waiting_)
+        if (std::get<0>(key) == n.id && u.kind == upcall::check)
+            unanswered_.insert({n.id, u.server, u.client});
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
 }
 
@@ -314,6 +317,7 @@ void checker::died(node& n) {
     std::erase_if(strangers_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
+    std::erase_if(unanswered_, [&](auto& e) { return std::get<0>(e) == n.id; });
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
 }
 
@@ -339,6 +343,8 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
     std::erase_if(waiting_, [&](auto& e) {
         return std::get<0>(e.first) == n.id && e.second.server == server;
     });
+    std::erase_if(unanswered_,
+                  [&](auto& e) { return std::get<0>(e) == n.id && std::get<1>(e) == server; });
     if (strangers_.erase({n.id, server}))
         return;
     lost(server, w_.now);
@@ -412,7 +418,8 @@ void checker::ask(node& n, upcall u) {
     case upcall::remove:
         return n.take(input::remove{server, client, t});
     case upcall::check:
-        return n.take(input::check{server, client, t});
+        return n.take(
+            input::check{server, client, t, unanswered_.erase({n.id, server, client}) > 0});
     }
 }
 

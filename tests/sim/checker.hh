@@ -75,6 +75,7 @@ private:
     world& w_;
     std::map<std::pair<node_id, std::string>, std::set<std::string>> confirmed_; // by nfsd
     std::map<std::tuple<node_id, std::uint64_t, std::uint64_t>, upcall> waiting_;
+    std::set<std::tuple<node_id, std::string, std::string>> unanswered_; // v0, by a daemon that died
     std::map<std::pair<node_id, std::string>, instant> asked_at_;                // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
     // v0: the first reclaim is asked about, the others follow; which have not yet

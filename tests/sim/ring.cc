@@ -89,7 +89,7 @@ void world::order(node_id from, bytes m) {
         watch->ordered(from, *shared, c->second);
     std::set<node_id> to;
     for (auto& [id, life] : r.group)
-        if (component(id) == c->second)
+        if (hears(id, life, c->second))
             to.insert(id);
     hand_out(from, shared, to);
 }
@@ -129,9 +129,15 @@ void world::announce_ring(std::uint64_t c, const departures& left) {
     }
 }
 
+// A member of the group in this ring. Not one without which the others have gone on, nor a daemon
+// whose predecessor is still a member, because a stalled ring has not taken its leave yet.
+bool world::hears(node_id id, std::uint64_t life, std::uint64_t c) const {
+    return component(id) == c && nodes.at(id)->life == life;
+}
+
 void world::tell_confchg(std::uint64_t c, const input::confchg& change) {
     for (auto& [id, life] : rings_[c].group)
-        if (node& n = *nodes.at(id); component(id) == c) // others have gone on without it
+        if (node& n = *nodes.at(id); hears(id, life, c))
             deliver(n, [&n, change] { n.take(change); });
     if (watch)
         watch->group_changed(c);

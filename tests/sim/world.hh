@@ -260,6 +260,7 @@ private:
     void join_group(node&, std::uint64_t life);
     void leave_group(node&, std::uint64_t life);
     void regroup(node&, std::uint64_t life); // its daemon leaves the group, or joins it again
+    bool hears(node_id, std::uint64_t life, std::uint64_t c) const;
     void tell_confchg(std::uint64_t component, const input::confchg&);
     void reform(const std::set<node_id>& ring);
     void recover(std::uint64_t component); // the token's time is over: new rings of who is there
