@@ -179,6 +179,15 @@ class Recipes(unittest.TestCase):
 
         self.assertEqual(without_defaults(tuples("cfg")), without_defaults(tuples("crm.xml")))
 
+    def test_fence_graced_is_never_alone(self):
+        for name in ("cfg", "crm.xml"):
+            tree = xml.parse(self.directory / name)
+            known = tree.find(".//primitive[@id='grace']/instance_attributes/nvpair[@name='pcmk_host_list']").get("value")
+            self.assertEqual(sorted(known.split(",")), list(NODES))
+            for node in NODES:
+                levels = [level.get("devices") for level in tree.iterfind(f".//fencing-level[@target='{node}']")]
+                self.assertEqual(levels, [f"power{node[-1]},grace"])
+
     def test_start(self):
         for name in ("cfg", "crm.xml", "cfg-lvm"):
             with self.subTest(name):
