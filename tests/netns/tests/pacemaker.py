@@ -18,12 +18,15 @@ SYSTEMCTL = """#!/bin/sh
 case $1 in is-active) gracectl --json status >/dev/null 2>&1 && echo active ;; esac
 """
 DLM_TOOL = "#!/bin/sh\necho 'cluster nodeid 1 quorate 1 ring seq 8 8'\n"
-# $PLAY/NODE/SERVER: exists while the server is here. Its nfsd is the test's, which starts it when the file comes, and ends it,
-# and removes .stop, when that comes.
+# @PLAY@/NODE/SERVER: exists while the server is here. Its nfsd is the test's: started when .start comes, ended when .stop comes;
+# the test removes both when it has done so.
 SERVER = """#!/bin/bash
 server=$2 file=@PLAY@/$(hostname)/$2
 case $1 in
-start) [ -e "$file" ] && exit; gracectl server-start "$server" --netns /run/netns/none --nfsd-fs /none --pipe "@SOCKETS@/$server.@NUMBER@" && touch "$file" ;;
+start)
+    [ -e "$file" ] && exit
+    gracectl server-start "$server" --netns /run/netns/none --nfsd-fs /none --pipe "@SOCKETS@/$server.@NUMBER@" &&
+        touch "$file.start" && while [ -e "$file.start" ]; do sleep 0.1; done && touch "$file" ;;
 stop)
     [ -e "$file" ] || exit 0
     gracectl server-stop "$server" && touch "$file.stop" && while [ -e "$file.stop" ]; do sleep 0.1; done &&
@@ -118,14 +121,12 @@ class Stack:
         for node in self.cluster:
             if not node.up:
                 continue
-            for file in (self.play / node.name).glob("*"):
-                server = file.name.removesuffix(".stop")
-                if file.suffix == ".stop":
-                    if server in node.nfsds:
-                        node.nfsds.pop(server).stop()
-                    file.unlink()
-                elif server not in node.nfsds:
-                    self.nfsds[server] = FakeNfsd(node, server)
+            for file in (self.play / node.name).glob("*.start"):
+                self.nfsds[file.stem] = FakeNfsd(node, file.stem)
+                file.unlink()
+            for file in (self.play / node.name).glob("*.stop"):
+                node.nfsds.pop(file.stem).stop()
+                file.unlink()
 
     def wait(self, condition, seconds, what):
         def now():
@@ -166,7 +167,8 @@ def test_failover(make):
     asked = stack.play / f"asked.{victim.name}"
     stack.wait(asked.exists, 60, "Pacemaker to fence the node")
     assert all(not n.try_lock() for n in others)
-    assert not (stack.play / others[0].name / "vs1").exists() and not (stack.play / others[1].name / "vs1").exists()
+    for node in others:
+        assert not list((stack.play / node.name).glob("vs1*")), "vs1 was started before the fencing was over"
     cluster.fence_done(victim.number)
     (stack.play / f"fenced.{victim.name}").touch()
     new = stack.wait(lambda: stack.host(others[0], "vs1"), 60, lambda: f"vs1 elsewhere:\n{stack.view(others[0])}")
@@ -174,7 +176,9 @@ def test_failover(make):
     assert stack.nfsds["vs1"].reclaim("alice") == "ok"
     cluster.wait_open()
     log = "".join((n.dir / "pacemaker/log/pacemaker.log").read_text(errors="replace") for n in others)
-    assert "every live node enforces" in log or "grace" in re.findall(r"Operation 'off' .*using (\w+)", log) , "fence_graced was not asked"
+    devices = re.findall(rf"Operation 'off' \[\d+\] targeting {victim.name} using (\w+) returned 0", log)
+    assert devices == [f"power{victim.number}", "grace"], devices
+    assert f"node {victim.name} is fenced (Pacemaker): every live node enforces" in log
 
     # A planned move: the stop begins the grace, the start joins it.
     epoch = new.status()["current"]
@@ -184,4 +188,5 @@ def test_failover(make):
     assert stack.nfsds["vs1"].reclaim("alice") == "ok"
     cluster.wait_open()
     assert last.status()["current"] == epoch + 1, "not one grace for one move"
+    assert "Failed" not in stack.view(last), stack.view(last)
     return f"{victim.name} -> {new.name} -> {last.name}"
