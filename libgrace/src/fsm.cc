@@ -340,9 +340,9 @@ void fsm::decide_dropped() {
     for (auto& [name, i] : instances_) {
         auto v = state_.servers.find(name);
         const bool ours = v != state_.servers.end() && v->second.host == params_.self;
-        // Bad scenario: this node had no state when its nfsd waited, so that was told that nobody may
-        // reclaim, of no START. What its clients have done since is its own all the same: after a
-        // restart of the daemon it would pass for one that has lost everything.
+        // Bad scenario: this node had no state when its nfsd waited, so that was told that nobody
+        // may reclaim, of no START. What its clients have done since is its own all the same: after
+        // a restart of the daemon it would pass for one that has lost everything.
         if (i.running && !i.answered && !i.dropped && ours)
             i.answered = v->second.start;
         if (!i.dropped)

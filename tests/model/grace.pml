@@ -123,7 +123,7 @@ typedef replicated {
     byte members;                 /* synced ones */
     byte down;
     byte enforcing;               /* bit of node: said ENFORCING(C) */
-    byte durable;                 /* bit of node: said DURABLE at or past the PURGE */
+    byte durable;                 /* bit of node: said DURABLE at or past the PURGE, in this view */
     byte need, needed;            /* bit of server */
     byte host[2], start[2];
     byte lost[2];                 /* the last START that stands for locks that are gone for sure */
@@ -494,11 +494,11 @@ inline bury(r, n) {
 /* The message is t_, from node a_, about b_, with number c_. */
 inline apply(r) {
     if
-    :: t_ == NODE_LEFT -> s[r].view++; s[r].rings++; bury(r, b_)
-    :: t_ == PROC_LEFT -> s[r].view++;
-        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
+    :: t_ == NODE_LEFT -> s[r].view++; s[r].rings++; s[r].durable = 0; bury(r, b_)
+    :: t_ == PROC_LEFT -> s[r].view++; s[r].durable = 0;
+        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_)
     :: t_ == RING -> s[r].rings++
-    :: t_ == JOIN -> s[r].view++; s[r].rings = s[r].rings + (c_ & 1);
+    :: t_ == JOIN -> s[r].view++; s[r].durable = 0; s[r].rings = s[r].rings + (c_ & 1);
 #ifndef NO_BOOT_ID       /* a node that has booted since and whose death nobody has told */
         if :: !(s[r].down & B(b_)) && ((c_ >> 1) & 1) != ((s[r].boot_seen >> b_) & 1) -> bury(r, b_) :: else fi;
 #endif
