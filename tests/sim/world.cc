@@ -441,7 +441,10 @@ void world::kill_daemon(unsigned i) {
     n.locks_in_doubt = false;
     n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
-    n.kern.gate = gate_state::closed;
+    // Its socket is closed when the process is gone for good: that may come late, too, and then only
+    // the permit's end closes the gate.
+    if (!late_permit || n.kern.gate != gate_state::open)
+        n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
     leave_group(n, life);
     // The keeper goes on: CW and alive stay; PR and EX go once the permit must have run out.
