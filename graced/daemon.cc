@@ -156,6 +156,12 @@ std::optional<fatal> daemon::make_kernel() {
     return {};
 }
 
+kernel_port& daemon::kernel() {
+    return shim_       ? static_cast<kernel_port&>(*shim_)
+           : embedded_ ? static_cast<kernel_port&>(*embedded_)
+                       : *no_kernel_;
+}
+
 std::optional<fatal> daemon::start() {
     for (const std::string& w : config_.warnings)
         spdlog::warn("{}", w);
@@ -228,14 +234,11 @@ std::optional<fatal> daemon::start() {
 
     lock_port& locks = locks_ ? static_cast<lock_port&>(*locks_) : *local_;
     group_port& group = corosync_ ? static_cast<group_port&>(*corosync_) : *local_;
-    kernel_port& kernel = shim_       ? static_cast<kernel_port&>(*shim_)
-                          : embedded_ ? static_cast<kernel_port&>(*embedded_)
-                                      : *no_kernel_;
     std::optional<stored_state> database;
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel(), *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
     nfs3_ = std::make_unique<nfs3_tracker>(
@@ -487,7 +490,8 @@ void daemon::look_for_untracked() {
 }
 
 std::string daemon::untracked_text(const std::string& server) {
-    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+    return "server " + server +
+           ": its nfsd runs UNTRACKED: its clients are not on record and lose "
            "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
@@ -798,6 +802,13 @@ void daemon::on_server_running(const nlohmann::json& r, const reply_handle& h) {
                                     " does not use graced as its client tracker: its clients would "
                                     "lose their locks at the next failover. Stop it and start it "
                                     "again with graced-server; see dmesg");
+    // Bad scenario: with upcalls v0 nfsd begins a grace of its own, as long as nfsv4gracetime says,
+    // although no client is on record; nobody NEEDs, so no DONE ends it, and for minutes no client
+    // gets a lock. Likewise an nfsd that was starting while its grace was lifted.
+    const fsm& f = engine_->machine();
+    const auto& servers = f.replicated().servers;
+    if (auto it = servers.find(name); f.synced() && it != servers.end() && !it->second.need)
+        kernel().end_nfsd_grace(name);
     h.finish(nlohmann::json::object());
 }
 

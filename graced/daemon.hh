@@ -60,6 +60,7 @@ private:
     void keep_crash(const std::string& why) const;
     std::optional<fatal> make_group(parameters&);
     std::optional<fatal> make_kernel();
+    kernel_port& kernel();
     void arm(instant);
     void keep_instances();
     void adopt(const std::string& server, const server_instance&);

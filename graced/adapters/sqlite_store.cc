@@ -100,6 +100,8 @@ constexpr meta_row meta_rows[] = {
      [](stored_meta& m, std::uint64_t v) { m.quorate_view = v; }},
     {"view", false, [](const stored_meta& m) { return m.view; },
      [](stored_meta& m, std::uint64_t v) { m.view = v; }},
+    {"history", false, [](const stored_meta& m) { return m.history; },
+     [](stored_meta& m, std::uint64_t v) { m.history = v; }},
     {"current", true, [](const stored_meta& m) { return m.current.value; },
      [](stored_meta& m, std::uint64_t v) { m.current = epoch{v}; }},
     {"recovery", true, [](const stored_meta& m) { return m.recovery.value; },

@@ -2,6 +2,9 @@
 // The replicated state machine. Each message of the protocol has one function here, and each
 // function begins with what makes the message void.
 #include "grace/apply.hh"
+#include "grace/wire.hh"
+
+#include "codec.hh"
 
 #include <algorithm>
 #include <set>
@@ -380,6 +383,35 @@ struct applier {
     void operator()(const msg::lift_request&) { out.counted = true; }
 };
 
+// States with the same history have the same past, and so the same records.
+void go_on_in_history(state& s, const wire::writer& what) {
+    s.history = wire::hash(what.out, s.history);
+}
+
+// What a confchg or a founding leaves.
+void go_on_in_history(state& s) {
+    wire::writer w;
+    w.put(s.view.founding);
+    w.put(s.view.number);
+    for (const auto& [id, n] : s.nodes) {
+        w.put(id);
+        w.put(n.member);
+        w.put(n.deaths);
+    }
+    go_on_in_history(s, w);
+}
+
+void go_on_in_history(state& s, node_id sender, const envelope& env) {
+    wire::writer w;
+    if (const auto* m = std::get_if<msg::snapshot>(&env.body)) // not everyone keeps its data
+        w.out = wire::encode(
+            {env.view, env.life, msg::snapshot{m->to, m->hello, m->part, m->parts, {}}});
+    else
+        w.out = wire::encode(env);
+    w.put(sender);
+    go_on_in_history(s, w);
+}
+
 bool speaks_without_view(const any_message& m) {
     return std::holds_alternative<msg::hello>(m);
 }
@@ -399,7 +431,10 @@ applied apply(state& s, node_id sender, const envelope& env) {
             return a.out;
         }
     }
+    const position before = s.applied;
     std::visit(a, env.body);
+    if (s.applied != before)
+        go_on_in_history(s, sender, env);
     return a.out;
 }
 
@@ -424,6 +459,7 @@ applied apply(state& s, const input::confchg& change) {
         if (!n.synced)
             n.hello = 0; // it says HELLO anew in this membership
     }
+    go_on_in_history(s);
     return out;
 }
 
@@ -500,6 +536,7 @@ applied found(state& s, const founding& f) {
     }
     out.ops = {std::move(all)};
     s.wants_durable = s.applied;
+    go_on_in_history(s);
     return out;
 }
 

@@ -26,11 +26,11 @@ inline constexpr int members<node_state> = 13;
 template <>
 inline constexpr int members<server_state> = 8;
 template <>
-inline constexpr int members<state> = 13;
+inline constexpr int members<state> = 14;
 template <>
 inline constexpr int members<stored_server> = 6;
 template <>
-inline constexpr int members<stored_meta> = 10;
+inline constexpr int members<stored_meta> = 11;
 template <>
 inline constexpr int members<parameters> = 13;
 template <>
@@ -42,7 +42,7 @@ inline constexpr int members<lock_local> = 9;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>
-inline constexpr int members<msg::hello> = 12;
+inline constexpr int members<msg::hello> = 13;
 template <>
 inline constexpr int members<tracker_port::known_client> = 2;
 
@@ -62,9 +62,11 @@ template <>
 inline constexpr int members<store_op::put_meta> = 1;
 
 template <>
-inline constexpr int members<wire::snapshot_writer> = 6;
+inline constexpr int members<wire::snapshot_writer> = 9;
 template <>
-inline constexpr int members<wire::snapshot_reader> = 3;
+inline constexpr int members<wire::difference> = 3;
+template <>
+inline constexpr int members<wire::snapshot_reader> = 6;
 template <>
 inline constexpr int members<input::deliver> = 2;
 template <>
@@ -207,7 +209,7 @@ struct archive {
             auto& [params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
                    members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
-                   incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
+                   incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
                    durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances,
                    permit, permit_sent, dlm_lost, returned, joined, barrier, barrier_trips,
                    barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
@@ -218,11 +220,14 @@ struct archive {
                 params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
                 members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                 hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
-                incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
+                incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
                 durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, permit,
                 permit_sent, dlm_lost, returned, joined, barrier, barrier_trips, barrier_round,
                 daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
                 grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);
+        } else if constexpr (std::is_same_v<U, fsm::past>) {
+            auto& [a, b, c] = v;
+            return std::tie(a, b, c);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);

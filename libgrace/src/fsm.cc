@@ -859,8 +859,9 @@ void fsm::decide_permit() {
 void fsm::decide_timeouts() {
     // ◆ An orphan's time is that in which somebody could have served it. Bad scenario: the fencing
     // of its host takes longer, and the clients are purged in the moment in which it could have
-    // started.
-    const bool may_be_served = current_phase() == phase::reclaiming;
+    // started. Where a node is back in the ring before it was fenced, only the DLM knows, and
+    // waits.
+    const bool may_be_served = current_phase() == phase::reclaiming && !lock_.wanted;
     std::erase_if(orphan_since_, [&](const auto& e) {
         auto it = state_.servers.find(e.first);
         return !may_be_served || it == state_.servers.end() || !it->second.need || it->second.host;

@@ -96,12 +96,14 @@ void fsm::on(const input::store_failed& f) {
     if (store_failed_)
         return;
     store_failed_ = true;
-    tell(news_level::error, f.why + "; this node leaves the group with its gate closed, so that the "
-                                    "others go on, and joins again when it can be written");
+    tell(news_level::error, f.why +
+                                "; this node leaves the group with its gate closed, so that the "
+                                "others go on, and joins again when it can be written");
     lose_sync("its recovery database failed");
     buffering_ = false;
     hellos_.clear();
     committing_.clear();
+    wants_all_ = true;
     emit(effect::leave_group{});
 }
 
@@ -204,6 +206,9 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     const position before = state_.applied;
     const start_count starts = state_.starts;
     applied a = apply(state_, sender, env);
+    if (state_.applied !=
+        before) // before a HELLO is answered: its own changes are part of the answer
+        remember(a.ops);
     const bool mine = sender == params_.self && env.life == params_.life;
 
     // Requests hear of their own message even where it was void.
@@ -221,8 +226,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     if (const auto* m = std::get_if<msg::released>(&env.body);
         m && mine && (a.counted || env.view == state_.view)) {
         std::erase_if(said_, [&](const auto& e) {
-            return std::get<said>(e) == said::released &&
-                   std::get<std::string>(e) == m->server;
+            return std::get<said>(e) == said::released && std::get<std::string>(e) == m->server;
         });
         for (auto& [id, r] : requests_)
             if (r.kind == request_kind::released && r.server == m->server && r.sent_in != 0)
@@ -265,7 +269,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 }
                 joined_[sender] = {ring_.seq, starts};
                 if (lowest_synced(state_) == params_.self)
-                    send_snapshot(sender, m.number);
+                    send_snapshot(sender, m);
             },
             [&](const msg::heartbeat& m) { permit_.heard(sender, m, quorum_.votes.size() == 1); },
             [&](const msg::barrier& m) {

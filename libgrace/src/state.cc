@@ -108,6 +108,28 @@ bool durable_everywhere(const state& s, position at) {
     return anybody;
 }
 
+namespace {
+struct redoer {
+    state& s;
+    server_state& of(const std::string& server) const { return s.servers.at(server); }
+    void operator()(const store_op::put_record& o) const {
+        map_of(of(o.server), o.client)[o.client] = o.rec;
+    }
+    void operator()(const store_op::remove_record& o) const {
+        map_of(of(o.server), o.client).erase(o.client);
+    }
+    void operator()(const store_op::lower& o) const { of(o.server).records.lower(o.limit); }
+    void operator()(const store_op::renew& o) const { of(o.server).records.renew(o.at); }
+    void operator()(const store_op::purge& o) const { of(o.server).records.purge(o.limit); }
+    void operator()(const store_op::replace_all&) const {}
+    void operator()(const store_op::put_meta&) const {}
+};
+} // namespace
+
+void redo(state& s, const store_operation& op) {
+    std::visit(redoer{s}, op);
+}
+
 reclaim_count count_reclaimed(const state& s, const server_state& server) {
     reclaim_count c;
     c.all = server.records.size();
@@ -142,6 +164,7 @@ std::string implausible(const stored_meta& m) {
 stored_meta to_meta(const state& s, std::uint64_t view, std::uint64_t quorate_view) {
     stored_meta m;
     m.view = view;
+    m.history = s.history;
     m.quorate_view = quorate_view;
     m.current = s.current;
     m.recovery = s.recovery;
@@ -165,6 +188,7 @@ state from_stored(const stored_state& stored) {
     s.starts = m.starts;
     s.lifting = m.lifting;
     s.purged = m.purged;
+    s.history = m.history;
     for (const auto& [id, name] : m.nodes)
         s.nodes[id].name = name;
     for (const auto& [name, v] : m.servers) {

@@ -21,11 +21,65 @@ constexpr std::size_t max_buffered = 64u << 20;
 // by all that the node says. Bad scenario: 80 MB of snapshot stand in it, the next heartbeat behind
 // them, and every gate of this node closes.
 constexpr std::uint32_t parts_under_way = 2;
+// Memory for what joiners may have missed. A change of a record takes about 200 bytes.
+constexpr std::size_t max_past = 8u << 20;
 constexpr duration hello_patience = seconds(5); // without any part of a snapshot
 } // namespace
 
 void fsm::send(const any_message& m) {
     emit(effect::send{wire::encode({synced_ ? state_.view : view_id{}, params_.life, m})});
+}
+
+std::size_t weight_of(const store_operation& op) {
+    std::size_t w = sizeof op;
+    if (const auto* o = std::get_if<store_op::put_record>(&op))
+        w += o->client.size() + o->rec.princhash.size();
+    else if (const auto* r = std::get_if<store_op::remove_record>(&op))
+        w += r->client.size();
+    return w;
+}
+
+// What a joiner that stands where this state stood before would have to do.
+void fsm::remember(const store_batch& batch) {
+    pasts_.push_back({state_.applied, state_.history, batch});
+    const auto weigh = [](const past& p) {
+        std::size_t w = sizeof p;
+        for (const store_operation& op : p.ops)
+            w += weight_of(op);
+        return w;
+    };
+    pasts_weight_ += weigh(pasts_.back());
+    for (; pasts_weight_ > max_past; pasts_.pop_front())
+        pasts_weight_ -= weigh(pasts_.front());
+}
+
+std::optional<wire::difference> fsm::difference_since(position applied,
+                                                      std::uint64_t history) const {
+    auto p = std::ranges::lower_bound(pasts_, applied, {}, &past::applied);
+    if (history == 0 || p == pasts_.end() || p->applied != applied || p->history != history)
+        return {};
+    wire::difference d{applied, history, {}};
+    for (++p; p != pasts_.end(); ++p)
+        d.ops.insert(d.ops.end(), p->ops.begin(), p->ops.end());
+    return d;
+}
+
+// On the records that this node has. False: they are not those that it is the difference to.
+bool fsm::take_difference(state& to) {
+    if (wants_all_ || incoming_.since.applied != state_.applied ||
+        incoming_.since.history != state_.history)
+        return false;
+    for (auto& [name, v] : to.servers)
+        if (auto mine = state_.servers.find(name); mine != state_.servers.end()) {
+            v.records = mine->second.records;
+            v.mounts = mine->second.mounts;
+        }
+    std::uint64_t records = 0;
+    for (const store_operation& op : incoming_.since.ops)
+        redo(to, op);
+    for (const auto& [name, v] : to.servers)
+        records += v.records.size() + v.mounts.size();
+    return records == incoming_.records;
 }
 
 void fsm::persist(store_batch batch) {
@@ -44,6 +98,8 @@ void fsm::lose_sync(const char* why) {
     tell(news_level::warning, std::string("this node gives up its state and joins anew: ") + why +
                                   "; its gate is closed");
     synced_ = false;
+    pasts_.clear();
+    pasts_weight_ = 0;
     if (decided_) {
         state_ = std::move(*decided_);
         decided_.reset();
@@ -98,6 +154,7 @@ void fsm::on(const input::confchg& change) {
         if (ring_pending_ && !decided_)
             decided_ = state_;
         applied a = apply(state_, change);
+        remember(a.ops);
         on_new_view();
         persist(std::move(a.ops));
         return;
@@ -258,6 +315,17 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             return;
         decoded = wire::finish(incoming_);
     }
+    if (decoded && incoming_.is_difference && (!part.to || !take_difference(*decoded))) {
+        tell(news_level::warning, "the difference from node " + name_of(sender) +
+                                      " is not to what this node has; asking for the whole state");
+        incoming_ = {};
+        incoming_parts_ = 0;
+        wants_all_ = true;
+        hello_sent_ = false;
+        return;
+    }
+    const bool is_difference = incoming_.is_difference;
+    store_batch ops = std::move(incoming_.since.ops);
     incoming_ = {};
     incoming_parts_ = 0;
     if (!decoded) {
@@ -266,30 +334,38 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         hello_sent_ = false;
         return;
     }
-    store_op::replace_all all;
     if (part.to && !quorate()) // its sender may be on the minority's side, too
         decided_ = std::move(state_);
     state_ = std::move(*decoded);
     synced_ = true;
     synced_in_ = ring_.seq;
     has_database_ = true;
+    wants_all_ = false;
     durable_here_ = {};
     committing_.clear();
     if (!part.to) {
         founding f{sender, hellos_};
         applied a = found(state_, f);
+        remember({}); // nobody has the same past yet
         on_new_view();
         persist(std::move(a.ops));
         tell(news_level::info, "the group is founded anew from the database of node " +
                                    name_of(sender) + " at C " +
                                    std::to_string(state_.current.value));
     } else {
-        for (const auto& [name, v] : state_.servers) {
-            all.records[name] = v.records;
-            all.mounts[name] = v.mounts;
+        std::string what = std::to_string(ops.size()) + " changes";
+        if (!is_difference) {
+            store_op::replace_all all;
+            for (const auto& [name, v] : state_.servers) {
+                all.records[name] = v.records;
+                all.mounts[name] = v.mounts;
+            }
+            ops = {std::move(all)};
+            what = "state";
         }
         on_new_view();
-        persist({std::move(all)});
+        remember({});
+        persist(std::move(ops));
         std::deque<std::pair<node_id, envelope>> kept;
         kept.swap(buffer_);
         for (const auto& [from, e] : kept)
@@ -305,8 +381,8 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             hellos_ = std::move(heard);
             return;
         }
-        tell(news_level::info, "joined: state taken from node " + name_of(sender) + " at C " +
-                                   std::to_string(state_.current.value));
+        tell(news_level::info, "joined: " + what + " taken from node " + name_of(sender) +
+                                   " at C " + std::to_string(state_.current.value));
     }
     buffer_.clear();
     buffering_ = false;
@@ -314,9 +390,15 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
 }
 
 // Taken here and now; it goes out as its parts come back (decide_snapshots).
-void fsm::send_snapshot(node_id to, std::uint64_t hello) {
+void fsm::send_snapshot(node_id to, const msg::hello& h) {
     std::erase_if(outgoing_, [&](const outgoing_snapshot& o) { return o.to == to; });
-    outgoing_.push_back({to, hello, wire::write_snapshot(state_), 0});
+    std::optional<wire::difference> since;
+    if (to)
+        since = difference_since(h.applied, h.history);
+    outgoing_.push_back(
+        {to, h.number,
+         since ? wire::write_difference(state_, std::move(*since)) : wire::write_snapshot(state_),
+         0});
 }
 
 void fsm::decide_snapshots() {
@@ -359,6 +441,7 @@ void fsm::decide_hello() {
     h.current = state_.current;
     h.applied = state_.applied;
     h.starts = state_.starts;
+    h.history = wants_all_ ? 0 : state_.history;
     for (const auto& [name, i] : instances_)
         if (i.running) // also while it is being stopped: until RELEASED it is here
             h.running[name] = i.answered;
@@ -412,7 +495,7 @@ void fsm::decide_founding() {
         members_, [&](node_id a, node_id b) { return rank(a) < rank(b); });
     if (best != params_.self || !once(said::founding, round))
         return;
-    send_snapshot({}, hellos_.at(params_.self).second.number);
+    send_snapshot({}, hellos_.at(params_.self).second);
 }
 
 } // namespace grace

@@ -555,6 +555,13 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
         list.clear(); // nfsd's own grace is over
         n.take(input::grace_done{u.server, n.new_ticket()});
     }
+    // A Remove that was asked later may have gone with it in one message.
+    if (std::ranges::any_of(waiting_, [&](const auto& e) {
+            const upcall& later = e.second;
+            return later.kind == upcall::remove && later.server == u.server &&
+                   later.client == u.client;
+        }))
+        return;
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)

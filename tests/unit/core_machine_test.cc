@@ -324,6 +324,38 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     CHECK(b.machine.synced());
 }
 
+// Bad scenario: it would keep records that the others do not have.
+TEST_CASE("a difference to what this node does not have is not taken: it asks for all") {
+    machine_test b(bench::numbered(2));
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    b.deliver(); // its HELLO
+    state s;
+    s.view = {incarnation{1}, 1};
+    for (unsigned i : {1u, 2u}) {
+        s.nodes[node_id{i}].member = true;
+        s.nodes[node_id{i}].life = incarnation{i};
+    }
+    s.nodes[node_id{1}].synced = true;
+    const auto answer = [&](wire::snapshot_writer w) {
+        const std::uint64_t hello = b.sent<msg::hello>().back().number;
+        b.step(input::deliver{node_id{1}, wire::encode({s.view, incarnation{1},
+                                                        msg::snapshot{node_id{2}, hello, 0, 1,
+                                                                      wire::next_part(w)}})});
+    };
+    s.nodes[node_id{2}].hello = b.sent<msg::hello>().back().number;
+    answer(wire::write_difference(s, {position{9}, 5, {}}));
+    CHECK_FALSE(b.machine.synced());
+    CHECK(b.told("is not to what this node has"));
+    REQUIRE(b.sent<msg::hello>().size() == 2);
+    CHECK(b.sent<msg::hello>().back().history == 0);
+    b.deliver();
+    s.nodes[node_id{2}].hello = b.sent<msg::hello>().back().number;
+    answer(wire::write_snapshot(s));
+    CHECK(b.machine.synced());
+}
+
 TEST_CASE("what waits for a snapshot is bounded: beyond that the joiner asks anew") {
     machine_test b(bench::numbered(2));
     b.group({node_id{1}, node_id{2}}, {node_id{2}});

@@ -212,7 +212,8 @@ class GracedServer(unittest.TestCase):
         directory = self.servers / "vs1"
         # Each address tells those that know the server by it, and is its own name.
         for number, address in enumerate(("192.0.2.10", "2001:db8::10"), 1):
-            self.assert_runs(f"^sm-notify -d -f -n -P {directory}/notices/{number} -v {address}$")
+            self.assert_runs(f"^sm-notify -d -f -n -P /var/lib/nfs/notices/{number} -v {address}$")
+            self.assert_called(f"server-notices vs1 {directory}/nfs/notices/{number}$", 1)
             self.assertIn(f"{address} {address}", (directory / "etc/hosts").read_text().splitlines()[:2])
         self.assert_order(
             "unshare", "^rpcbind -f", "^rpc.statd -F -L -H", "exportfs -ra", "rpc.mountd -F -N 2$", "server-start vs1",

@@ -561,7 +561,7 @@ TEST_CASE("a disk that stands still has failed after stall_timeout; long work ha
     // A commit of more than that, which gets on all the time.
     store_batch large;
     for (int i = 0; i < 10'000; ++i) {
-        large.push_back(store_op::put_record{
+        large.emplace_back(store_op::put_record{
             "vs1", std::string(900, 'x') + std::to_string(i * 7919 % 10'000), {epoch{1}, ""}});
     }
     disk::the_disk().slow_for_us = 3'000'000;

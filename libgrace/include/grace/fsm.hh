@@ -212,7 +212,10 @@ private:
     void deliver_unsynced(node_id sender, const envelope&);
     void deliver_synced(node_id sender, const envelope&);
     void adopt_snapshot(node_id sender, const envelope&);
-    void send_snapshot(node_id to, std::uint64_t hello);
+    void send_snapshot(node_id to, const msg::hello&);
+    void remember(const store_batch&);
+    std::optional<wire::difference> difference_since(position, std::uint64_t history) const;
+    bool take_difference(state&);
     void decide_snapshots();
     bool may_found() const;
     void lose_sync(const char* why);
@@ -329,6 +332,16 @@ private:
     bool buffering_ = false;
     std::deque<std::pair<node_id, envelope>> buffer_;
     std::size_t buffered_bytes_ = 0;
+    // What was applied lately, for joiners that were away for a short time only. `history` is the
+    // state's behind `ops`; the first one has lost what came before it.
+    struct past {
+        position applied;
+        std::uint64_t history;
+        store_batch ops;
+    };
+    std::deque<past> pasts_;
+    std::size_t pasts_weight_ = 0;
+    bool wants_all_ = false; // its disk may not hold what it has: no difference would do
     wire::snapshot_reader incoming_;
     std::uint32_t incoming_parts_ = 0;
     node_id incoming_from_;

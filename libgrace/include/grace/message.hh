@@ -28,6 +28,8 @@ struct hello {
     epoch current;
     position applied;
     start_count starts; // no START of the group that is founded gets a number that was used
+    // Of the state that it has, up to `applied`: who has the same past sends the difference. 0: it wants all.
+    std::uint64_t history = 0;
     // Servers whose nfsd has not stopped here, and which START it was told: it is their host.
     std::map<std::string, start_count> running;
     bool operator==(const hello&) const = default;

@@ -53,6 +53,7 @@ struct state {
     epoch current{1};       // C
     epoch recovery;         // R; none: no grace
     position applied;       // messages applied since the beginning of time
+    std::uint64_t history = 0; // hash of all that was applied: states with the same one have the same past
     position epoch_at;      // where C was set
     position wants_durable; // the last position that waits for everyone's DURABLE
     start_count starts;     // STARTs so far
@@ -88,6 +89,9 @@ node_id lowest_synced(const state&); // none if nobody is
 // The last node out, computed anew from every state: the host of the server that was done last if
 // it is a synced member, else the lowest synced member. None while a server NEEDs or in normal.
 node_id purger(const state&);
+
+// What a batch does to the records, on the state instead of the database. Neither replace_all nor put_meta.
+void redo(state&, const store_operation&);
 
 // Every synced member has said in this view that it has committed everything up to `at`. False
 // without any synced member.

@@ -22,6 +22,7 @@ struct stored_server {
 struct stored_meta {
     std::uint64_t view = 0;         // the highest number of a quorate view that this node was in
     std::uint64_t quorate_view = 0; // … of the last one that more than half had stored so
+    std::uint64_t history = 0;      // state.hh
     epoch current{1};
     epoch recovery;
     position applied;

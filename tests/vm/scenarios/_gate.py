@@ -4,6 +4,7 @@ import fcntl
 import re
 import shutil
 import subprocess
+import threading
 
 from harness import image
 from harness.errors import Failed
@@ -15,8 +16,20 @@ EOF = (1 << 63) - 1
 SOURCES = ("lockd-shim", "gfs2-hooks/gate")
 
 
+built = {}
+building = threading.Lock()
+
+
 def build(kernel, mutants=False):
-    """Builds the modules for that kernel under build/modules; the .ko files in the order of loading, and shimctl."""
+    """The modules for that kernel, under build/modules: the .ko files in the order of loading, and shimctl. Made once in a
+    run: make takes half a minute beside the guests even if there is nothing to do."""
+    with building:
+        if (kernel, mutants) not in built:
+            built[kernel, mutants] = make(kernel, mutants)
+        return built[kernel, mutants]
+
+
+def make(kernel, mutants):
     top = image.CHECKOUT / "build" / "modules" / (kernel + ("-mutants" if mutants else ""))
     top.mkdir(parents=True, exist_ok=True)
     with open(top / ".lock", "w") as lock:

@@ -55,7 +55,7 @@ def run(cluster):
     assert _nfs3.mounts(node2, "vs1") == both
     _graced.wait_normal(cluster, [node2], deadline=90)
     cluster.step("so it does after a restart of its daemon")
-    node2.run("mount -t gfs2 -o noatime /dev/vda /srv/data", timeout=90)
+    _graced.remount(node2)
 
     # mountd on the other node knows at once; the clients have asked it nothing.
     _graced.serve(node2, "vs1")
