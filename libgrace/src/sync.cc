@@ -353,7 +353,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
                                    name_of(sender) + " at C " +
                                    std::to_string(state_.current.value));
     } else {
-        std::string what = std::to_string(ops.size()) + " changes";
+        std::string how = " by " + std::to_string(ops.size()) + " changes";
         if (!is_difference) {
             store_op::replace_all all;
             for (const auto& [name, v] : state_.servers) {
@@ -361,7 +361,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
                 all.mounts[name] = v.mounts;
             }
             ops = {std::move(all)};
-            what = "state";
+            how = "";
         }
         on_new_view();
         remember({});
@@ -381,8 +381,8 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             hellos_ = std::move(heard);
             return;
         }
-        tell(news_level::info, "joined: " + what + " taken from node " + name_of(sender) +
-                                   " at C " + std::to_string(state_.current.value));
+        tell(news_level::info, "joined: state taken from node " + name_of(sender) + how +
+                                   ", at C " + std::to_string(state_.current.value));
     }
     buffer_.clear();
     buffering_ = false;

@@ -317,7 +317,6 @@ struct get_operation {
 };
 static_assert(std::is_same_v<std::variant_alternative_t<operations, store_operation>, store_op::replace_all>);
 
-
 void put_head(writer& w, const snapshot_writer& from) {
     const state& s = from.from;
     w.put(snapshot_magic);
@@ -440,9 +439,6 @@ void get_head(reader& r, snapshot_reader& to) {
     });
 }
 
-} // namespace
-
-namespace {
 void count_parts(snapshot_writer& w, std::uint64_t all) {
     if (all > w.in_part)
         w.parts = static_cast<std::uint32_t>((all + w.in_part - 1) / w.in_part);

@@ -113,7 +113,8 @@ void checker::agree(node& n) {
     state copy = s;
     std::size_t members = 0;
     for (auto& [id, m] : copy.nodes) {
-        m.durable = {}; // DURABLE moves no position
+        m.durable = {}; // neither DURABLE nor VIEW-STORED moves the position
+        m.view = 0;
         if (m.member)
             members = members * 31 + id.value;
     }

@@ -36,6 +36,18 @@ parameters without_gate() {
     return p;
 }
 
+// What node 1 has, which node 2 has joined and not got yet.
+state of_node_1_and_joiner_2() {
+    state s;
+    s.view = {incarnation{1}, 1};
+    for (unsigned i : {1u, 2u}) {
+        s.nodes[node_id{i}].member = true;
+        s.nodes[node_id{i}].life = incarnation{i};
+    }
+    s.nodes[node_id{1}].synced = true;
+    return s;
+}
+
 } // namespace
 
 TEST_CASE("a machine by itself opens its gate when its heartbeat has come back") {
@@ -306,13 +318,7 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     };
     snapshot(first, {1, 2, 3, 4, 5});
     CHECK(b.sent<msg::hello>().size() == 2);
-    state s;
-    s.view = {incarnation{1}, 1};
-    for (unsigned i : {1u, 2u}) {
-        s.nodes[node_id{i}].member = true;
-        s.nodes[node_id{i}].life = incarnation{i};
-    }
-    s.nodes[node_id{1}].synced = true;
+    state s = of_node_1_and_joiner_2();
     s.nodes[node_id{2}].hello = first;
     snapshot(first, wire::encode_state(s));
     REQUIRE(b.machine.synced());
@@ -331,13 +337,7 @@ TEST_CASE("a difference to what this node does not have is not taken: it asks fo
     b.step(input::ring{++b.ring});
     b.quorum({1, 2}, 2);
     b.deliver(); // its HELLO
-    state s;
-    s.view = {incarnation{1}, 1};
-    for (unsigned i : {1u, 2u}) {
-        s.nodes[node_id{i}].member = true;
-        s.nodes[node_id{i}].life = incarnation{i};
-    }
-    s.nodes[node_id{1}].synced = true;
+    state s = of_node_1_and_joiner_2();
     const auto answer = [&](wire::snapshot_writer w) {
         const std::uint64_t hello = b.sent<msg::hello>().back().number;
         b.step(input::deliver{node_id{1}, wire::encode({s.view, incarnation{1},
