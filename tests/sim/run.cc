@@ -528,7 +528,7 @@ void run::ask_to_serve() {
 
 void run::serve_on(node& n, const std::string& s) {
     if (!n.daemon || n.stopped_until > w_.now || serving_.contains({n.id, s}) ||
-        stopping_.contains({n.id, n.boot, s}))
+        stopping_.contains({n.id, n.boot, s}) || releasing_.contains({n.id, n.boot, s}))
         return;
     serving_[{n.id, s}] = {w_.serve(n.id.value, s), n.life};
 }
@@ -606,7 +606,17 @@ void run::stops(node& n) {
         say("server " + server + " is down on node " + str(id.value));
         if (n.running.erase(server))
             checker_.nfsd_gone(n, server, n.open());
-        n.take(input::released{server, n.new_ticket()});
+        n.take(input::nfsd_ended{server});
+        releasing_[e.first] = w_.now + w_.draw_ms(0, 400);
+        return true;
+    });
+    // What else is taken down takes its time; no other node may host it before.
+    std::erase_if(releasing_, [&](auto& e) {
+        auto& [id, boot, server] = e.first;
+        if (id != n.id || (boot == n.boot && w_.now < e.second))
+            return false;
+        if (boot == n.boot)
+            n.take(input::released{server, n.new_ticket()});
         return true;
     });
 }

@@ -116,6 +116,7 @@ private:
     // by node, its boot, server: the request, and the life of the daemon that was asked
     std::map<std::tuple<node_id, std::uint64_t, std::string>, std::pair<ticket, std::uint64_t>>
         stopping_;
+    std::map<std::tuple<node_id, std::uint64_t, std::string>, instant> releasing_; // and when
 };
 
 } // namespace grace::sim
