@@ -333,6 +333,11 @@ void run::inject(fault f, node& n) {
             if (on_its_way_down(n, s))
                 break;
             hit(f, "nfsd of " + s + " ends by itself on" + me);
+            if (node& slow = w_[any_node()]; &slow != &n && slow.daemon && w_.draw(3) == 0) {
+                // Its gate stays open while its permit lasts: what is dropped now is taken there.
+                hit(fault::hang, "the daemon of node " + str(slow.id.value) + " hangs");
+                w_.hang(slow.id.value, w_.draw_ms(200, 1500));
+            }
             n.take(input::nfsd_ended{s});
             w_.trip(i);            // the tripwire on nfsd's way down
             if (w_.draw(3) == 0) { // as what is killed with its namespace: nothing is waited for
