@@ -345,6 +345,7 @@ void run::inject(fault f, node& n) {
                 checker_.nfsd_gone(n, s, true);
             } else {
                 held_[{n.id, n.boot, s}] = w_.now + seconds(5);
+                checker_.truth.servers[s].going_since = w_.now;
             }
         }
         break;
