@@ -360,7 +360,26 @@ void gate_bypass(bool on)
 
 /* Servers that stop */
 
-#define DROP_WAIT	(5 * HZ)
+#define DROP_WAIT_MIN		(5 * HZ)
+/* From a trip to the START that the daemon makes of it, and then some. */
+#define DROP_WAIT_MARGIN	(2 * HZ)
+
+/*
+ * Problem scenario: a node is cut off just then, and never hears of the stop.
+ * Nobody can answer for it; but its gate closes when its permit ends.  All
+ * permits of a cluster are about equally long, so by then nobody is open.
+ */
+static unsigned long drop_wait_max(void)
+{
+	unsigned long flags;
+	u64 permit;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	permit = gate.permit_longest;
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	return max_t(unsigned long, DROP_WAIT_MIN,
+		     nsecs_to_jiffies(permit) + DROP_WAIT_MARGIN);
+}
 
 /*
  * Problem scenario: every node enforces, in a grace that is about to be lifted,
@@ -411,7 +430,7 @@ void lockd_shim_drop_wait(void)
 		return;
 	if (!wait_event_timeout(drop_wait,
 				READ_ONCE(gate.enforced) || lockd_shim_gate() ||
-				!READ_ONCE(shim.portid), DROP_WAIT))
+				!READ_ONCE(shim.portid), drop_wait_max()))
 		pr_warn("lockd_shim: a server lets go of its locks before every node enforces\n");
 }
 EXPORT_SYMBOL_GPL(lockd_shim_drop_wait);

@@ -136,7 +136,8 @@ void lockd_shim_server_stop(struct net *net, enum lockd_shim_cause cause);
  * After lockd_shim_server_stop(): the gate of this node is closed, but those of
  * the others close only when they have heard.  Sleeps until the daemon says that
  * they have, or has opened the gate again (there was nothing to protect), or is
- * gone; 5 seconds at most, since nfsd's mutex may be held.
+ * gone.  But not for ever, since nfsd's mutex may be held: for the length of a
+ * permit and 2 seconds, 5 seconds at least.
  */
 void lockd_shim_drop_wait(void);
 

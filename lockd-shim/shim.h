@@ -36,6 +36,7 @@ struct shim_gate {
 	unsigned long bypass;		/* ticket of the bypass; 0: none */
 	unsigned long last_ticket;	/* to number the next one */
 	u64 permit_until;		/* ns of CLOCK_BOOTTIME; 0: none */
+	u64 permit_longest;		/* ns, of all that were given */
 	u64 trips;
 	bool enforced;			/* all nodes' gates are closed since */
 	enum lockd_shim_cause cause;	/* of the last trip */

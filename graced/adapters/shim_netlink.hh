@@ -87,7 +87,8 @@ public:
 
     // Whether the gates of all nodes are closed at that epoch, every trip up to that one accounted
     // for: a server that is being stopped by hand lets go of its locks only then (at the latest
-    // after 5 s). To be called whenever it may have changed; told to the kernel if it has.
+    // when all permits have ended). To be called whenever it may have changed; told to the kernel
+    // if it has.
     void set_enforced(epoch, std::uint64_t trips, bool on);
 
     // Who asked is answered from the loop, or from within if there is no module.

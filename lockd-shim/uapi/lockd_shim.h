@@ -159,9 +159,11 @@
  *	closed at EPOCH, with every trip up to TRIPS accounted for.  An nfsd that
  *	stops, and what unlock_ip or unlock_filesystem names, trips the gate and
  *	lets go of its locks only after that, so that no program of another node
- *	gets them; at the latest after 5 seconds.  It does not wait if the gate
- *	opens again or no daemon is attached.  0: not any more.  Ends with the
- *	next trip, with the epoch, with the gate's opening and with the socket.
+ *	gets them; at the latest when the permits of nodes that do not hear of
+ *	it have ended: after the longest permit that this node was given and 2
+ *	seconds, at least 5.  It does not wait if the gate opens again or no
+ *	daemon is attached.  0: not any more.  Ends with the next trip, with the
+ *	epoch, with the gate's opening and with the socket.
  *
  *	-ESTALE: EPOCH is not the current one.
  *	-EAGAIN: TRIPS is not the present count.

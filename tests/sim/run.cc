@@ -319,7 +319,7 @@ void run::inject(fault f, node& n) {
         disk_trouble_[n.id] = w_.now + w_.draw_ms(0, 3000);
         break;
     case fault::storm:
-        if (n.daemon && !n.running.empty()) {
+        if (n.daemon && !n.running.empty() && !on_its_way_down(n, *n.running.begin())) {
             hit(f, "upcall storm at" + me);
             checker_.storm(n, *n.running.begin(), 20 + static_cast<unsigned>(w_.draw(100)));
         }
@@ -330,19 +330,29 @@ void run::inject(fault f, node& n) {
     case fault::by_hand:
         if (up && !n.running.empty()) {
             const std::string s = *n.running.begin();
-            if (stopping_.contains({n.id, n.boot, s}))
+            if (on_its_way_down(n, s))
                 break;
             hit(f, "nfsd of " + s + " ends by itself on" + me);
-            w_.trip(i); // the tripwire on nfsd's way down
-            n.running.erase(s);
-            checker_.nfsd_gone(n, s, true);
+            if (node& slow = w_[any_node()]; &slow != &n && slow.daemon && w_.draw(3) == 0) {
+                // Its gate stays open while its permit lasts: what is dropped now is taken there.
+                hit(fault::hang, "the daemon of node " + str(slow.id.value) + " hangs");
+                w_.hang(slow.id.value, w_.draw_ms(200, 1500));
+            }
             n.take(input::nfsd_ended{s});
+            w_.trip(i);            // the tripwire on nfsd's way down
+            if (w_.draw(3) == 0) { // as what is killed with its namespace: nothing is waited for
+                n.running.erase(s);
+                checker_.nfsd_gone(n, s, true);
+            } else {
+                held_[{n.id, n.boot, s}] = w_.now + seconds(5);
+                checker_.truth.servers[s].going_since = w_.now;
+            }
         }
         break;
     case fault::migrate:
         if (n.daemon && !n.running.empty() && size_ > 1) {
             const std::string s = *n.running.begin();
-            if (stopping_.contains({n.id, n.boot, s}))
+            if (on_its_way_down(n, s))
                 break;
             hit(f, "move " + s + " away from" + me);
             stop_server(n);
@@ -494,6 +504,7 @@ void run::people() {
             say("boot node " + str(id.value));
             w_.boot(id.value);
         }
+        ends_held(n);
         if (n.powered && !n.daemon && n.corosync && !n.paused && n.side == 0 && w_.draw(8) == 0)
             start(n);
         if (!n.daemon || n.stopped_until > w_.now)
@@ -528,7 +539,7 @@ void run::ask_to_serve() {
 
 void run::serve_on(node& n, const std::string& s) {
     if (!n.daemon || n.stopped_until > w_.now || serving_.contains({n.id, s}) ||
-        stopping_.contains({n.id, n.boot, s}))
+        stopping_.contains({n.id, n.boot, s}) || releasing_.contains({n.id, n.boot, s}))
         return;
     serving_[{n.id, s}] = {w_.serve(n.id.value, s), n.life};
 }
@@ -552,17 +563,17 @@ void run::serves(node& n) {
     });
 }
 
-// Two nodes were told to serve it, the group gave up its state in between, and one of them is its host
-// now. The other's nfsd asked, waited too long and serves nobody; whoever runs the cluster sees that it
-// runs twice, and ends it.
+// Two nodes were told to serve it, the group gave up its state in between, and one of them is its
+// host now. The other's nfsd asked, waited too long and serves nobody; whoever runs the cluster
+// sees that it runs twice, and ends it.
 void run::ends_stray(node& n) {
     if (!n.machine().synced())
         return;
     for (const std::string& s : std::set(n.running)) {
         const auto& servers = n.machine().replicated().servers;
         auto v = servers.find(s);
-        if (v == servers.end() || v->second.host == n.id || !v->second.host || !checker_.stray(n, s) ||
-            !w_.nodes.at(v->second.host)->running.contains(s))
+        if (v == servers.end() || v->second.host == n.id || !v->second.host ||
+            !checker_.stray(n, s) || !w_.nodes.at(v->second.host)->running.contains(s))
             continue;
         say("nfsd of " + s + " serves nobody on node " + str(n.id.value) + " and is ended");
         n.running.erase(s);
@@ -571,11 +582,36 @@ void run::ends_stray(node& n) {
     }
 }
 
+bool run::on_its_way_down(const node& n, const std::string& s) const {
+    const std::tuple here{n.id, n.boot, s};
+    return stopping_.contains(here) || held_.contains(here);
+}
+
+// The module keeps an nfsd that goes by hand from dropping its locks until every node enforces; not
+// for ever, nor without a daemon (LOCKD_SHIM_CMD_ENFORCED_SET).
+void run::ends_held(node& n) {
+    std::erase_if(held_, [&](auto& e) {
+        auto& [id, boot, server] = e.first;
+        if (id != n.id)
+            return false;
+        if (boot != n.boot || !n.running.contains(server))
+            return true;
+        const bool enforced = n.daemon && n.kern.attached && n.machine().may_drop() &&
+                              n.machine().gate().trips == n.kern.trips;
+        if (n.kern.attached && !n.open() && !enforced && w_.now < e.second)
+            return false;
+        say("nfsd of " + server + " drops its locks on node " + str(id.value));
+        n.running.erase(server);
+        checker_.nfsd_gone(n, server, !enforced);
+        return true;
+    });
+}
+
 void run::stop_server(node& n) {
     if (!n.daemon || n.running.empty() || n.stopped_until > w_.now)
         return;
     std::string s = *n.running.begin();
-    if (stopping_.contains({n.id, n.boot, s}))
+    if (on_its_way_down(n, s))
         return;
     hit(fault::stop, "stop server " + s + " on node " + str(n.id.value));
     ask_to_stop(n, s);
@@ -606,7 +642,17 @@ void run::stops(node& n) {
         say("server " + server + " is down on node " + str(id.value));
         if (n.running.erase(server))
             checker_.nfsd_gone(n, server, n.open());
-        n.take(input::released{server, n.new_ticket()});
+        n.take(input::nfsd_ended{server});
+        releasing_[e.first] = w_.now + w_.draw_ms(0, 400);
+        return true;
+    });
+    // What else is taken down takes its time; no other node may host it before.
+    std::erase_if(releasing_, [&](auto& e) {
+        auto& [id, boot, server] = e.first;
+        if (id != n.id || (boot == n.boot && w_.now < e.second))
+            return false;
+        if (boot == n.boot)
+            n.take(input::released{server, n.new_ticket()});
         return true;
     });
 }
@@ -614,7 +660,8 @@ void run::stops(node& n) {
 void run::traffic() {
     std::string s = any_server(), c = any_client();
     for (auto& [id, n] : w_.nodes)
-        if (n->daemon && !n->paused && n->side == 0 && n->running.contains(s)) {
+        if (n->daemon && !n->paused && n->side == 0 && n->running.contains(s) &&
+            !held_.contains({id, n->boot, s})) {
             checker_.client_calls(*n, s, c);
             return;
         }

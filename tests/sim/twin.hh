@@ -36,7 +36,8 @@ public:
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
-        instant lifted_at = 0; // an operator had enough, or its nfsd was told that nobody may
+        instant lifted_at = 0;   // an operator had enough, or its nfsd was told that nobody may
+        instant going_since = 0; // its nfsd ends, and is kept from dropping its locks
         void notice(node_id n) {
             if (need)
                 dropped[losses].insert(n);
@@ -44,11 +45,14 @@ public:
     };
     std::map<std::string, server> servers;
 
-    // `since`: when its node fell silent. Who gives the clients of a server up after that gives up
-    // what they lose when that node is fenced.
+    // `since`: when its node fell silent, or its nfsd began to end. Who gives the clients of a
+    // server up after that gives up what they lose when that node is fenced.
     void lost(const std::string& s, instant now, instant since) {
         server& v = servers[s];
         ++v.losses;
+        if (v.going_since != 0)
+            since = std::min(since, v.going_since);
+        v.going_since = 0;
         if (!v.need) {
             v.dropped.clear();
             v.opened_before = 0;

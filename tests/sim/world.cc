@@ -385,6 +385,7 @@ void world::start_daemon(unsigned i) {
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
     n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
+    n.locks_in_doubt = false;
     if (n.keeper != 0) {
         drop_probes(n); // the client gives back the probes of a former life
         lock_map held = locks.locks_of(n.id);
@@ -438,10 +439,18 @@ void world::kill_daemon(unsigned i) {
         watch->daemon_died(n);
     lose_unsynced(n);
     const std::uint64_t life = n.life++;
-    n.locks_in_doubt = false;
     n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
-    n.kern.gate = gate_state::closed;
+    // The kernel closes the gate in the moment in which it closes the daemon's socket. That may be
+    // later than what the others are told: a process that ends closes one descriptor after the
+    // other, and may wait for its disk in between. The permit's end is the latest. Until then the
+    // gate is open and nobody listens, so that a keeper which dies now (PR goes with it) closes
+    // nothing: as with a daemon that has not heard of it yet, S7 asks for no PR. What that PR stood
+    // for is asked all the same: S1, S8.
+    if (!late_permit || n.kern.gate != gate_state::open) {
+        n.kern.gate = gate_state::closed;
+        n.locks_in_doubt = false;
+    }
     n.kern.reclaim.clear();
     leave_group(n, life);
     // The keeper goes on: CW and alive stay; PR and EX go once the permit must have run out.
@@ -553,11 +562,11 @@ void world::kill_keeper(unsigned i, duration d) {
     if (!n.powered || n.keeper == 0)
         return;
     n.keeper = 0;
-    n.locks_in_doubt = n.daemon != nullptr;
+    n.locks_in_doubt = n.daemon != nullptr || n.kern.gate == gate_state::open;
     locks.keeper_died(n.id);
     pump_locks();
     after(next(n, lock_events), [&n, l = n.life] {
-        if (l != n.life)
+        if (l != n.life || !n.daemon)
             return;
         n.locks_in_doubt = false;
         n.take(input::locks_lost{});

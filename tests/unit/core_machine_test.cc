@@ -242,6 +242,25 @@ TEST_CASE("a member that has left the DLM: a START for what it hosts, and for no
 
 // --- locks ---
 
+// Bad scenario: a daemon dies after it asked for EX. Its successor, which needs another mode, would
+// ask for that on top: the keeper has one request at a time, and the queued EX blocks the others.
+TEST_CASE("what a former daemon asked the DLM for is its successor's request") {
+    machine_test b;
+    b.step(input::kernel_attached{1, epoch{1}, 0});
+    b.step(input::locks_known{lock_mode::nl, true, lock_mode::ex});
+    b.group({node_id{1}}, {node_id{1}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1}, 1);
+    b.settle();
+    CHECK(b.all<effect::convert>().empty());
+    REQUIRE(b.all<effect::cancel>().size() == 1);
+    b.step(input::lock_cancelled{lock_resource::grace, {}});
+    REQUIRE(b.all<effect::convert>().size() == 1);
+    CHECK(b.all<effect::convert>()[0].mode == lock_mode::pr);
+    b.settle();
+    CHECK(b.machine.gate().open);
+}
+
 TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a cancelled request is "
           "made again") {
     machine_test b;

@@ -97,7 +97,10 @@ def load(node, modules, parameters=""):
 
 
 def unload(node):
-    node.run("rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules")
+    """After their daemon, under which they cannot go."""
+    node.run("pkill -x shimctl; true")
+    gone = "rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules"
+    node.wait(lambda: node.run(gone, check=False).rc == 0, 10, "the modules to go")
 
 
 def gates(cluster, mutants=False, permit_ms=20000):
