@@ -38,7 +38,7 @@ inline constexpr int members<gate_local> = 10;
 template <>
 inline constexpr int members<instance> = 15;
 template <>
-inline constexpr int members<lock_local> = 9;
+inline constexpr int members<lock_local> = 10;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>

@@ -515,13 +515,18 @@ void fsm::decide_locks() {
     for (auto it = lock_.probing.begin(); it != lock_.probing.end(); ++it)
         if (live(it->first) && acting()) {
             emit(effect::cancel{lock_resource::alive, it->first});
+            lock_.unprobing.insert(it->first);
             lock_.probing.erase(it);
             break; // the next step takes the next one
         }
+    // Bad scenario for a second request before the first is answered: a node comes back unfenced,
+    // the request is cancelled, the lockspace is frozen and answers nothing; the node dies again.
+    // The one grant that then comes is taken for the answer to neither, PR stays, and the node,
+    // fenced and booted, waits for its EX for ever.
     if (acting() && in_grace(state_) && any_need(state_)) {
         for (const auto& [id, n] : state_.nodes) {
             if (live(id) || fencing_proven(id) || lock_.probing.contains(id) || !n.down ||
-                params_.nodes_without_gfs2.contains(id))
+                lock_.unprobing.contains(id) || params_.nodes_without_gfs2.contains(id))
                 continue;
             lock_.probing[id] = n.deaths;
             emit(effect::convert{lock_resource::alive, id, lock_mode::pr, false, {}});

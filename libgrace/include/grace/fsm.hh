@@ -85,7 +85,8 @@ struct lock_local {
     bool cancelling = false;
     bool alive = false, alive_wanted = false;
     std::map<node_id, std::uint64_t> probing; // alive.<node> asked for, about which death
-    std::map<node_id, std::uint64_t> fenced;  // proven, of which death
+    std::set<node_id> unprobing; // alive.<node> no longer asked for: the answer to that is not here
+    std::map<node_id, std::uint64_t> fenced; // proven, of which death
     instant retry_at = 0;
 };
 
