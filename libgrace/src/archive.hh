@@ -38,7 +38,7 @@ inline constexpr int members<gate_local> = 10;
 template <>
 inline constexpr int members<instance> = 15;
 template <>
-inline constexpr int members<lock_local> = 9;
+inline constexpr int members<lock_local> = 10;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>
@@ -211,7 +211,7 @@ struct archive {
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                    incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
                    durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances,
-                   permit, permit_sent, dlm_lost, returned, joined, barrier, barrier_trips,
+                   permit, permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips,
                    barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
                    records, batch, grace_starts, checks, admitted, requests, phase, phase_since,
                    now, deadline, out] = v;
@@ -222,7 +222,7 @@ struct archive {
                 hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                 incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
                 durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, permit,
-                permit_sent, dlm_lost, returned, joined, barrier, barrier_trips, barrier_round,
+                permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips, barrier_round,
                 daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
                 grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);
         } else if constexpr (std::is_same_v<U, fsm::past>) {

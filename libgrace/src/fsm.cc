@@ -300,10 +300,14 @@ void fsm::decide_membership() {
         auto r = returned_.find(id);
         return r != returned_.end() && !r->second.joined;
     };
-    for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (live(id) ? returned(id) : lowest) &&
-            once(said::node_down, id.value, n.deaths))
+    for (const auto& [id, n] : state_.nodes) {
+        if (n.member || n.down)
+            continue;
+        if (!live(id)) // and if it is back before that is told
+            returned_.try_emplace(id, departure{n.deaths, state_.starts, false});
+        if ((live(id) ? returned(id) : lowest) && once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
+    }
 }
 
 // Two steps, before anything is acknowledged in this view: each member stores its number; when more
@@ -515,13 +519,18 @@ void fsm::decide_locks() {
     for (auto it = lock_.probing.begin(); it != lock_.probing.end(); ++it)
         if (live(it->first) && acting()) {
             emit(effect::cancel{lock_resource::alive, it->first});
+            lock_.unprobing.insert(it->first);
             lock_.probing.erase(it);
             break; // the next step takes the next one
         }
+    // Bad scenario for a second request before the first is answered: a node comes back unfenced,
+    // the request is cancelled, the lockspace is frozen and answers nothing; the node dies again.
+    // The one grant that then comes is taken for the answer to neither, PR stays, and the node,
+    // fenced and booted, waits for its EX for ever.
     if (acting() && in_grace(state_) && any_need(state_)) {
         for (const auto& [id, n] : state_.nodes) {
             if (live(id) || fencing_proven(id) || lock_.probing.contains(id) || !n.down ||
-                params_.nodes_without_gfs2.contains(id))
+                lock_.unprobing.contains(id) || params_.nodes_without_gfs2.contains(id))
                 continue;
             lock_.probing[id] = n.deaths;
             emit(effect::convert{lock_resource::alive, id, lock_mode::pr, false, {}});

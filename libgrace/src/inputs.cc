@@ -16,6 +16,7 @@ void fsm::on(const input::locks_known& k) {
     lock_.alive_wanted = k.alive_requested;
     lock_.cancelling = false;
     lock_.probing.clear();
+    lock_.unprobing.clear();
 }
 
 void fsm::on(const input::lock_granted& g) {
@@ -30,7 +31,10 @@ void fsm::on(const input::lock_granted& g) {
                 lock_.probing.erase(it);
                 tell(news_level::info, "node " + name_of(g.node) + " is proven fenced");
             }
+            lock_.unprobing.insert(g.node);
             emit(effect::convert{lock_resource::alive, g.node, lock_mode::nl, false, {}});
+        } else {
+            lock_.unprobing.erase(g.node);
         }
         return;
     }
@@ -50,7 +54,7 @@ void fsm::on(const input::lock_refused& r) {
     if (r.resource == lock_resource::alive) {
         if (r.node == params_.self)
             lock_.alive_wanted = false;
-        else
+        else if (lock_.unprobing.erase(r.node) == 0)
             lock_.probing.erase(r.node);
         return;
     }
@@ -62,7 +66,7 @@ void fsm::on(const input::lock_cancelled& c) {
     if (c.resource == lock_resource::alive) {
         if (c.node == params_.self)
             lock_.alive_wanted = false;
-        else
+        else if (lock_.unprobing.erase(c.node) == 0)
             lock_.probing.erase(c.node);
         return;
     }

@@ -14,7 +14,7 @@ inline constexpr int members<recorded_input> = 3;
 
 namespace {
 constexpr std::uint32_t recording_magic = 0x58524721; // "!GRX"
-constexpr std::uint16_t recording_version = 4;
+constexpr std::uint16_t recording_version = 5;
 } // namespace
 
 bytes archive::wire_bytes(const envelope& e) {

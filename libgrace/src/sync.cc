@@ -108,7 +108,9 @@ void fsm::lose_sync(const char* why) {
     hello_sent_ = false;
     hellos_.clear();
     buffering_ = false;
-    returned_.clear();
+    for (const auto& [id, d] : std::exchange(returned_, {}))
+        if (!d.joined)
+            gone_.insert(id);
     joined_.clear();
     orphan_since_.clear(); // nobody can be served, nor return, before there is a group again
     holds_up_since_.clear();
@@ -137,6 +139,10 @@ void fsm::on_new_view() {
 void fsm::on(const input::confchg& change) {
     members_ = change.members;
     in_group_ = std::ranges::find(members_, params_.self) != members_.end();
+    for (node_id id : change.joined)
+        gone_.erase(id); // HELLO says whether it has booted
+    if (!in_group_)
+        gone_.clear();
     for (const input::departed& d : change.left)
         if (d.reason == input::left_reason::node)
             ring_pending_ = loss_unjudged_ = true;
@@ -176,14 +182,24 @@ void fsm::on(const input::ring& r) {
 
 void fsm::on(const input::quorum& q) {
     // What came before its snapshot is in there.
+    const bool others = others_may_have_gone_on(q);
     if (synced_ && q.ring_seq > synced_in_) {
         // Not only when the group's news are as far: by then the next ring may be quorate.
         if (!q.quorate)
             lose_sync("quorum is lost");
-        else if (others_may_have_gone_on(q))
+        else if (others)
             lose_sync("nodes left and came back, and may have gone on without it");
     }
     quorum_ = q;
+    // Bad scenario: the host of a server, without a daemon, dies as another node boots. Node 4 of
+    // four gives up its state in the new ring, and gets it back from node 1, which has not heard
+    // yet who left. The dead node boots; nobody has told its death, and node 4 opens its gate.
+    if (!q.quorate || others)
+        gone_.clear(); // long past, for all that it knows
+    if (!synced_ && q.quorate && in_group_)
+        for (node_id id : q.left)
+            if (!q.votes.contains(id))
+                gone_.insert(id);
     // Bad scenario: a node that was cut off hears late, with the state of the others by then, that
     // they had left its ring. What came before its snapshot is in there.
     if (synced_ && q.ring_seq > synced_in_)
@@ -344,6 +360,7 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
     durable_here_ = {};
     committing_.clear();
     if (!part.to) {
+        gone_.clear(); // who is not there has no host's part in what is founded, or is told anew
         founding f{sender, hellos_};
         applied a = found(state_, f);
         remember({}); // nobody has the same past yet
@@ -381,6 +398,10 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             hellos_ = std::move(heard);
             return;
         }
+        for (node_id id : std::exchange(gone_, {}))
+            if (auto n = state_.nodes.find(id);
+                n != state_.nodes.end() && !n->second.member && !n->second.down)
+                returned_[id] = {n->second.deaths, state_.starts, false};
         tell(news_level::info, "joined: state taken from node " + name_of(sender) + how +
                                    ", at C " + std::to_string(state_.current.value));
     }

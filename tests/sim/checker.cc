@@ -244,6 +244,12 @@ void checker::gate_opened(node& n) {
         fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
     opened_ = std::max(opened_, c);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; }); // they lock anew
+    // Too late for what was not reclaimed yet. That a client of NFSv4.0 hears of that before its
+    // server is lost again, no server can know (there is no RECLAIM_COMPLETE).
+    for (auto& [who, files] : unfinished_)
+        if (homes_[who.first] == n.id)
+            for (unsigned file : std::exchange(files, {}))
+                believed_[who].erase(file);
     // Who had the state before LIFT has purged by now; who joined later brings what it has.
     for (node_id id : w_.group_of(w_.component(n.id)))
         for (auto& [server, v] : truth.servers)
@@ -324,8 +330,9 @@ void checker::died(node& n) {
 void checker::booted(node& n) {
     std::set<node_id> there;
     for (auto& [id, m] : w_.nodes)
-        // Whoever must be fenced gives nobody its replica, and its own locks go with it.
-        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
+        // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with
+        // one that is paused: the ring that takes this node in is a new one, without it.
+        if (m->powered && m->corosync && !m->paused && m->side == 0 && !w_.unfenced.contains(id))
             there.insert(id);
     locks.join(n.id, there);
     // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon

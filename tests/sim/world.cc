@@ -96,23 +96,29 @@ void node::query_dlm_members() {
 }
 
 void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) {
+    const lock_key key{r, r == lock_resource::grace ? node_id{} : n};
+    if (!asked.insert(key).second)
+        world_.violations.push_back("node " + std::to_string(id.value) + " asks for " +
+                                    mode_name(m) + " on " + name_of(key) +
+                                    " before its last request is answered");
     std::optional<lvb_bytes> value;
     if (v)
         value = *v;
     world_.after(world_.next(*this, world::lock_calls),
-                 [this, k = keeper, l = life, r, n, m, value] {
+                 [this, k = keeper, l = life, r, n, m, value, key] {
                      if (k == 0 || k != keeper)
                          return;
                      if (r == lock_resource::grace && m != lock_mode::nl && refuse != 0) {
                          --refuse; // conversion deadlock: the mode stays what it was
-                         world_.after(world_.next(*this, world::lock_events), [this, l, r, n] {
-                             if (l == life)
-                                 take(input::lock_refused{r, n, EDEADLK});
+                         world_.after(world_.next(*this, world::lock_events), [this, l, r, n, key] {
+                             if (l != life)
+                                 return;
+                             asked.erase(key);
+                             take(input::lock_refused{r, n, EDEADLK});
                          });
                          return;
                      }
-                     world_.locks.convert(id, {r, r == lock_resource::grace ? node_id{} : n}, m,
-                                          value ? &*value : nullptr);
+                     world_.locks.convert(id, key, m, value ? &*value : nullptr);
                      world_.pump_locks();
                  });
 }
@@ -363,6 +369,7 @@ void world::start_daemon(unsigned i) {
     n.stopped_until = n.paused ? n.stopped_until : 0;
     n.disk_broken = n.wants_out = n.out_of_group = false;
     n.last.clear();
+    n.asked.clear();
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
@@ -569,6 +576,7 @@ void world::kill_keeper(unsigned i, duration d) {
         if (l != n.life || !n.daemon)
             return;
         n.locks_in_doubt = false;
+        n.asked.clear();
         n.take(input::locks_lost{});
     });
     after(d, [this, &n, b = n.boot] {
@@ -597,6 +605,8 @@ void world::pump_locks() {
         after(next(n, lock_events), [&n, l = n.life, k = n.keeper, e] {
             if (l != n.life || k != n.keeper)
                 return;
+            if (e.kind != lock_event::what::blocking)
+                n.asked.erase(e.key);
             if (e.key == grace_lock && e.kind != lock_event::what::blocking)
                 n.locks_in_doubt = false;
             switch (e.kind) {

@@ -65,6 +65,7 @@ public:
     bool paused = false;         // the whole node is
     duration skew = 0;           // its clock minus the world's
     bool trip_pending = false;   // its ring has changed, dlm_controld has not heard of it yet
+    std::set<lock_key> asked;    // by this daemon of this keeper, and not answered
     bool locks_in_doubt = false; // the keeper died, and who would close the gate does not know yet
     instant echoed = 0;          // when it sent the latest heartbeat that another node heard
     sim::kernel kern;

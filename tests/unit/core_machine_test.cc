@@ -302,6 +302,54 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     CHECK(c.machine.locks().alive);
 }
 
+// Bad scenario: a node comes back unfenced and dies again while the frozen lockspace answers
+// nothing. A second request beside the first, whose cancel is under way, gets a PR that nobody
+// gives back: the node, fenced and booted, waits for its EX for ever.
+TEST_CASE(
+    "alive: a node that dies again is asked for when the last request is answered, not before") {
+    for (const bool granted : {false, true}) {
+        CAPTURE(granted);
+        machine_test b;
+        b.boot_with({2, 3});
+        b.host("vs1", {});
+        b.from(2, msg::start{"vs2", msg::start_reason::takes});
+        b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+        b.settle();
+        const auto node2_dies = [&] {
+            b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
+            b.step(input::ring{++b.ring});
+            b.quorum({1, 3}, 3);
+            while (b.deliver() || b.durable() || b.acknowledge()) {
+            }
+        };
+        const auto asked = [&](lock_mode m) {
+            std::size_t n = 0;
+            for (const auto& c : b.all<effect::convert>())
+                n += c.resource == lock_resource::alive && c.node == node_id{2} && c.mode == m;
+            return n;
+        };
+        node2_dies();
+        REQUIRE(asked(lock_mode::pr) == 1);
+        b.quorum({1, 2, 3}, 3);
+        REQUIRE(b.all<effect::cancel>().size() == 1);
+        b.forget();
+        node2_dies();
+        CHECK(asked(lock_mode::pr) == 0);
+        if (granted) {
+            b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
+            CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
+            CHECK(asked(lock_mode::nl) == 1);
+            CHECK(asked(lock_mode::pr) == 0);
+            b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::nl, false, {}});
+        } else {
+            b.step(input::lock_cancelled{lock_resource::alive, node_id{2}});
+        }
+        CHECK(asked(lock_mode::pr) == 1);
+        b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
+        CHECK(b.machine.fencing_proven(node_id{2}));
+    }
+}
+
 TEST_CASE(
     "a value block that is older than the state, or heard of without a state, changes nothing") {
     machine_test b;
@@ -624,8 +672,8 @@ TEST_CASE("GraceDone: ends the reclaim that it is about, and no other") {
     CHECK_FALSE(in_grace(b.machine.replicated()));
 }
 
-// Bad scenario: the daemon is killed with a GraceDone unanswered. Its successor is asked before it has
-// opened reclaim, and waits for the deadline then, though nobody can reclaim any more.
+// Bad scenario: the daemon is killed with a GraceDone unanswered. Its successor is asked before it
+// has opened reclaim, and waits for the deadline then, though nobody can reclaim any more.
 TEST_CASE("GraceDone before reclaim is open counts when it is") {
     machine_test b;
     b.open();

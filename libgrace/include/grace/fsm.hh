@@ -85,7 +85,8 @@ struct lock_local {
     bool cancelling = false;
     bool alive = false, alive_wanted = false;
     std::map<node_id, std::uint64_t> probing; // alive.<node> asked for, about which death
-    std::map<node_id, std::uint64_t> fenced;  // proven, of which death
+    std::set<node_id> unprobing; // alive.<node> no longer asked for: the answer to that is not here
+    std::map<node_id, std::uint64_t> fenced; // proven, of which death
     instant retry_at = 0;
 };
 
@@ -372,6 +373,9 @@ private:
         bool joined;          // its daemon has, since; then no NODEDOWN
     };
     std::map<node_id, departure> returned_;
+    // The same of who left the quorate ring while this node had no state, to be asked of the state
+    // that it gets; none whose daemon has joined since.
+    std::set<node_id> gone_;
     // In which ring each one's HELLO was delivered, and how many STARTs came before.
     std::map<node_id, std::pair<std::uint64_t, start_count>> joined_;
     std::uint64_t barrier_ = 0; // number of the barrier that is out

@@ -93,7 +93,7 @@ def local_locks(node, path):
 
 def load(node, modules, parameters=""):
     node.run("modprobe grace")
-    node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}")
+    node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}", timeout=60)
 
 
 def unload(node):

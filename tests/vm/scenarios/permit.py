@@ -159,10 +159,17 @@ def run(cluster):
     )
     back(cluster, node1)
 
-    # Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
-    # reclaim opens anywhere before it is proven. Its dlm_controld is stopped: when such a node is back in the membership,
-    # each side's dlm_controld has corosync ended on the other ("stateful merge"), and whose word is delivered first
-    # wins; it was node1's once, and nothing was left to look at.
+    clock_stands_still(cluster)
+    cluster.join(node1)
+    _graced.wait_normal(cluster)
+
+
+def clock_stands_still(cluster):
+    """Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
+    reclaim opens anywhere before it is proven. Its dlm_controld is stopped: when such a node is back in the membership,
+    each side's dlm_controld has corosync ended on the other ("stateful merge"), and whose word is delivered first
+    wins; it was node1's once, and nothing was left to look at."""
+    node1, node2, node3 = cluster.nodes
     client = cluster.clients[0]
     _graced.serve(node1, "vs1")
     _graced.mount(client, "vs1", "/mnt/a1")
@@ -201,8 +208,6 @@ def run(cluster):
         f"paused with its clock standing still: back for {asked - began:.0f} s and unfenced (phase {', '.join(sorted(phases))}), no CW and no "
         f"reclaim; fenced {fenced.answered - asked:.1f} s after it was let, then the client reclaimed its lock"
     )
-    cluster.join(node1)
-    _graced.wait_normal(cluster)
 
 
 def cleanup(cluster):
