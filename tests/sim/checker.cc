@@ -328,12 +328,14 @@ void checker::died(node& n) {
 }
 
 void checker::booted(node& n) {
-    std::set<node_id> there;
+    // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with one
+    // that is paused while the others go on. If they are too few, their DLM waits for it.
+    std::set<node_id> there, paused;
     for (auto& [id, m] : w_.nodes)
-        // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with
-        // one that is paused: the ring that takes this node in is a new one, without it.
-        if (m->powered && m->corosync && !m->paused && m->side == 0 && !w_.unfenced.contains(id))
-            there.insert(id);
+        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
+            (m->paused ? paused : there).insert(id);
+    if (there.size() * 2 <= w_.nodes.size())
+        there.merge(paused);
     locks.join(n.id, there);
     // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
     // of that node is out of the group, with its disk full, and can tell nobody.

@@ -222,6 +222,47 @@ TEST_CASE(
     CHECK(b.sent<msg::start>().empty());
 }
 
+// Bad scenario: the host of a server, without a daemon, goes and boots again. Node 1, whose affair
+// it is, hears late who left; the others open their gates.
+TEST_CASE("the death of a node without daemon is told by whoever saw it out of the ring") {
+    parameters p = bench::one();
+    p.self = node_id{3};
+    machine_test b(p);
+    b.boot_with({1, 2});
+    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::process}});
+    b.settle();
+    b.forget();
+    const auto ring = [&](const std::vector<unsigned>& nodes, std::set<node_id> left = {}) {
+        b.step(input::ring{++b.ring});
+        input::quorum q{true, b.ring, {}, 3, std::move(left)};
+        for (unsigned n : nodes)
+            q.votes[node_id{n}] = 1;
+        b.step(q);
+    };
+    SUBCASE("with the state") {
+        ring({1, 3});
+        CHECK(b.sent<msg::node_down>().empty());
+    }
+    SUBCASE("without: it has given up its state, and gets it from node 1, which knows nothing") {
+        msg::hello h;
+        h.number = 77;
+        const envelope hello{{}, b.machine.params().life, h};
+        state s = b.machine.replicated();
+        apply(s, node_id{3}, hello);
+        b.step(input::deliver{node_id{3}, wire::encode(hello)});
+        ring({1, 3}, {node_id{2}});
+        CHECK_FALSE(b.machine.synced());
+        b.step(input::deliver{node_id{1}, wire::encode({s.view, incarnation{1},
+                                                        msg::snapshot{node_id{3}, 77, 0, 1,
+                                                                      wire::encode_state(s)}})});
+        CHECK(b.machine.synced());
+        b.forget();
+    }
+    ring({1, 2, 3});
+    REQUIRE(b.sent<msg::node_down>().size() == 1);
+    CHECK(b.sent<msg::node_down>()[0].node == node_id{2});
+}
+
 TEST_CASE("a member that has left the DLM: a START for what it hosts, and for nothing else") {
     machine_test b;
     b.boot_with({2});
