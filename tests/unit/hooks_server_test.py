@@ -280,6 +280,27 @@ class GracedServer(unittest.TestCase):
         self.assertEqual(self.call("start", "vs1"), 1)
         self.assertEqual(self.threads(), "8")
 
+    def test_mend(self):
+        self.assertEqual(self.call("mend", "vs1"), 1)
+        self.assertIn("nothing to mend", self.told)
+        self.call("start", "vs1")
+        os.kill(int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0]), signal.SIGKILL)
+        (self.fake / "address-192.0.2.10").unlink()
+        self.assertEqual(self.call("mend", "vs1"), 0, self.told)
+        self.assert_called("server-start|rpc.nfsd|netns add|unshare", 0)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        # What start would take for remains, and begin a grace with, is left alone.
+        (self.servers / "vs1/nfsd/threads").write_text("0\n")
+        self.assertEqual(self.call("mend", "vs1"), 1)
+        self.assert_called("gracectl|umount|netns", 0)
+        self.assertIn("nfsd of server vs1 does not run", self.told)
+        (self.servers / "vs1/nfsd/threads").write_text("8\n")
+        # mountd first: it needs no daemon.
+        os.kill(int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0]), signal.SIGKILL)
+        self.failing("gracectl*server-running*|3")
+        self.assertEqual(self.call("mend", "vs1"), 3)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+
     def test_stop_when_it_does_not_run(self):
         self.assertEqual(self.call("stop", "vs1"), 0)
         self.assert_called("gracectl", 0)
