@@ -214,10 +214,8 @@ void checker::committing(node& n, const store_batch& batch) {
                          passed(v.opened, w_.defaults.grace_period) ||
                          passed(v.opened_before, w_.defaults.grace_period) ||
                          passed(v.lost_at, w_.defaults.orphan_timeout);
-        // An operator may give up what is about to be lost.
-        const bool given_up = v.going_since != 0 && v.lifted_at >= v.going_since;
         for (auto& [client, k] : v.clients) {
-            if (k.rec == on_record::yes && !v.need && !given_up && !k.had && !k.reclaimed)
+            if (k.rec == on_record::yes && !v.need && !twin::given_up(v) && !k.had && !k.reclaimed)
                 fail("S5: " + p->server + " is purged, and has not lost a lock");
             else if (k.owed() && !may && !k.had)
                 fail("S5: " + client + " of " + p->server + " is purged before its time");

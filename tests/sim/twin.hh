@@ -103,9 +103,14 @@ public:
             k.rec = on_record::maybe;
     }
     void removed(const std::string& s, const std::string& c) { servers[s].clients[c] = {}; }
+    // An operator may give up what is about to be lost.
+    static bool given_up(const server& v) {
+        return v.going_since != 0 && v.lifted_at >= v.going_since;
+    }
     void purged(const std::string& s) {
-        for (auto& [name, c] : servers[s].clients) {
-            if (c.rec == on_record::no || !c.lost || c.reclaimed)
+        server& v = servers[s];
+        for (auto& [name, c] : v.clients) {
+            if (c.rec == on_record::no || (!c.lost && !given_up(v)) || c.reclaimed)
                 continue;
             // Lost again between PURGE and its START it stays, after that START it goes.
             c.rec = on_record::maybe;
