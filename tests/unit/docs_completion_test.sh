@@ -23,6 +23,7 @@ STAND_IN
 chmod +x "$work/bin/gracectl"
 printf '[server.vs9]\naddresses = ["192.0.2.9/24"]\ninterface = eth0\n' >"$work/graced.conf"
 export PATH=$work/bin:$PATH GRACED_COMPLETE=$here/gracectl-complete
+export GRACED_COMPLETE_SECONDS=60 # on a busy machine, too
 
 failed=0 passed=0
 # expect SHELL 'words of the line' 'what is offered'; a line that ends with a space asks for the next word.
@@ -71,23 +72,24 @@ for shell in bash zsh fish; do
         continue
     }
     expect "$shell" 'st' 'start status'
-    expect "$shell" 'wait ' 'entering lifting normal reclaiming'
-    expect "$shell" 'bypass o' 'off on'
     expect "$shell" 'config ' 'check server show'
-    expect "$shell" 'config server v' 'vs9'
     expect "$shell" 'lift ' 'vs-two vs1'
-    expect "$shell" '--json --ipc other lift vs1' 'vs1'
     expect "$shell" 'lift vs1 ' ''
-    expect "$shell" 'fence-notify ' 'node1'
-    expect "$shell" 'bypass on --node ' 'node1'
-    expect "$shell" 'clients --server ' 'vs-two vs1'
-    expect "$shell" 'clients --server vs1 --sort a' 'address'
     expect "$shell" 'clients --n' '--not-reclaimed'
-    expect "$shell" 'mounts --r' '--rmtab'
-    expect "$shell" 'wait normal --timeout ' ''
     expect "$shell" 'config check graced.c' 'graced.conf'
-    expect "$shell" 'import --from graced.c' 'graced.conf'
 done
+# What the shells ask is one program: the rest by one of them.
+expect bash 'wait ' 'entering lifting normal reclaiming'
+expect bash 'bypass o' 'off on'
+expect bash 'config server v' 'vs9'
+expect bash '--json --ipc other lift vs1' 'vs1'
+expect bash 'fence-notify ' 'node1'
+expect bash 'bypass on --node ' 'node1'
+expect bash 'clients --server ' 'vs-two vs1'
+expect bash 'clients --server vs1 --sort a' 'address'
+expect bash 'mounts --r' '--rmtab'
+expect bash 'wait normal --timeout ' ''
+expect bash 'import --from graced.c' 'graced.conf'
 # Every verb that --help names, from the help itself.
 verbs=$("$programs/gracectl" --help | sed -n '/^Subcommands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | LC_ALL=C sort | tr '\n' ' ')
 expect bash '' "${verbs% }"
