@@ -6,4 +6,4 @@ foreach(test IN ITEMS shell_test.sh units_test.sh fence_test.py server_test.py o
   set_tests_properties(hooks_${name} PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endforeach()
 # pcs starts some twenty programs of Pacemaker for each word of the recipe.
-set_tests_properties(hooks_ocf hooks_pacemaker PROPERTIES TIMEOUT 900)
+set_tests_properties(hooks_ocf hooks_pacemaker hooks_server PROPERTIES TIMEOUT 900)
