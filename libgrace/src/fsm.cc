@@ -280,7 +280,10 @@ void fsm::decide_membership() {
         const departure& d = e.second;
         if (n == state_.nodes.end() || n->second.down || n->second.deaths != d.deaths)
             return true;
-        if (!n->second.member && !d.joined)
+        // Bad scenario: a START for a member whose HELLO, which says that it has booted, is on its
+        // way. The server has had one for that by then, and may run again; its clients had better
+        // reclaim twice.
+        if ((!n->second.member || n->second.hello == 0) && !d.joined)
             return false;
         // Its daemon has joined before NODEDOWN was said, on the same boot: it was cut off for a
         // moment, and DLM has dropped its locks all the same.

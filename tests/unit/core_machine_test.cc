@@ -263,6 +263,31 @@ TEST_CASE("the death of a node without daemon is told by whoever saw it out of t
     CHECK(b.sent<msg::node_down>()[0].node == node_id{2});
 }
 
+// Bad scenario: the node has booted, the START for that is on its way with its HELLO, and the
+// server runs again. One that says the same once more would have its clients purged.
+TEST_CASE("a node that was out of the ring and is a member again: its HELLO is waited for") {
+    parameters p = bench::one();
+    p.self = node_id{3};
+    machine_test b(p);
+    b.boot_with({1, 2});
+    b.from(2, msg::start{"vs2", msg::start_reason::takes});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::process}});
+    b.settle();
+    for (const std::vector<unsigned>& nodes : {std::vector{1u, 3u}, std::vector{1u, 2u, 3u}}) {
+        b.step(input::ring{++b.ring});
+        b.quorum(nodes, 3);
+    }
+    b.group({node_id{1}, node_id{2}, node_id{3}}, {node_id{2}});
+    b.settle();
+    CHECK(b.sent<msg::start>().empty());
+    msg::hello h; // of the same boot, and its nfsd runs
+    h.number = 2;
+    h.running["vs2"] = b.server("vs2").start;
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+    CHECK(b.sent<msg::start>().size() == 1);
+}
+
 TEST_CASE("a member that has left the DLM: a START for what it hosts, and for nothing else") {
     machine_test b;
     b.boot_with({2});
