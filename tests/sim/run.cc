@@ -572,8 +572,14 @@ void run::ends_stray(node& n) {
     for (const std::string& s : std::set(n.running)) {
         const auto& servers = n.machine().replicated().servers;
         auto v = servers.find(s);
-        if (v == servers.end() || v->second.host == n.id || !v->second.host ||
-            !checker_.stray(n, s) || !w_.nodes.at(v->second.host)->running.contains(s))
+        if (v == servers.end() || v->second.host == n.id)
+            continue;
+        const bool twice = v->second.host && checker_.stray(n, s) &&
+                           w_.nodes.at(v->second.host)->running.contains(s);
+        // A group was founded without this node, and has given the server up: its clients are
+        // refused.
+        const bool given_up = calm_ && !v->second.host && !v->second.need;
+        if (!twice && !given_up)
             continue;
         say("nfsd of " + s + " serves nobody on node " + str(n.id.value) + " and is ended");
         n.running.erase(s);
