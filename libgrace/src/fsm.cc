@@ -281,8 +281,8 @@ void fsm::decide_membership() {
         if (n == state_.nodes.end() || n->second.down || n->second.deaths != d.deaths)
             return true;
         // Bad scenario: a START for a member whose HELLO, which says that it has booted, is on its
-        // way. The server has had one for that by then, and may run again; its clients had better
-        // reclaim twice.
+        // way. The server has had one for that by then, and may run again; clients that have
+        // reclaimed, and will not do it twice, would be purged.
         if ((!n->second.member || n->second.hello == 0) && !d.joined)
             return false;
         // Its daemon has joined before NODEDOWN was said, on the same boot: it was cut off for a

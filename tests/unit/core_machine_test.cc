@@ -27,6 +27,20 @@ struct machine_test : bench {
         step(input::nfsd_ended{name});
         settle();
     }
+    // Of three nodes, of which this is 1. Locks are not granted meanwhile.
+    void node2_dies() {
+        group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
+        step(input::ring{++ring});
+        quorum({1, 3}, 3);
+        while (deliver() || durable() || acknowledge()) {
+        }
+    }
+    std::size_t asked_for_alive2(lock_mode m) const {
+        const auto asked = all<effect::convert>();
+        return std::size_t(std::ranges::count_if(asked, [&](const effect::convert& c) {
+            return c.resource == lock_resource::alive && c.node == node_id{2} && c.mode == m;
+        }));
+    }
     void lose_quorum() { quorum({machine.params().self.value}, 3, false); }
 };
 
@@ -335,19 +349,8 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     b.from(2, msg::start{"vs2", msg::start_reason::takes});
     b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
     b.settle();
-    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
-    b.step(input::ring{++b.ring});
-    b.quorum({1, 3}, 3);
-    while (b.deliver() || b.durable() || b.acknowledge()) {
-    }
-    const auto asked = [&] {
-        std::size_t n = 0;
-        for (const auto& c : b.all<effect::convert>())
-            n += c.resource == lock_resource::alive && c.node == node_id{2} &&
-                 c.mode == lock_mode::pr;
-        return n;
-    };
-    REQUIRE(asked() == 1);
+    b.node2_dies();
+    REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
     // Node 2 boots: the request is cancelled, and the grant comes all the same.
     b.forget();
     b.quorum({1, 2, 3}, 3);
@@ -355,7 +358,7 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     CHECK(b.all<effect::cancel>()[0].node == node_id{2});
     b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
     CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
-    CHECK(asked() == 0);
+    CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
 
     // Its own alive lock: a cancel or a refusal leaves it wanted.
     machine_test c;
@@ -381,36 +384,23 @@ TEST_CASE(
         b.from(2, msg::start{"vs2", msg::start_reason::takes});
         b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
         b.settle();
-        const auto node2_dies = [&] {
-            b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
-            b.step(input::ring{++b.ring});
-            b.quorum({1, 3}, 3);
-            while (b.deliver() || b.durable() || b.acknowledge()) {
-            }
-        };
-        const auto asked = [&](lock_mode m) {
-            std::size_t n = 0;
-            for (const auto& c : b.all<effect::convert>())
-                n += c.resource == lock_resource::alive && c.node == node_id{2} && c.mode == m;
-            return n;
-        };
-        node2_dies();
-        REQUIRE(asked(lock_mode::pr) == 1);
+        b.node2_dies();
+        REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
         b.quorum({1, 2, 3}, 3);
         REQUIRE(b.all<effect::cancel>().size() == 1);
         b.forget();
-        node2_dies();
-        CHECK(asked(lock_mode::pr) == 0);
+        b.node2_dies();
+        CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
         if (granted) {
             b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
             CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
-            CHECK(asked(lock_mode::nl) == 1);
-            CHECK(asked(lock_mode::pr) == 0);
+            CHECK(b.asked_for_alive2(lock_mode::nl) == 1);
+            CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
             b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::nl, false, {}});
         } else {
             b.step(input::lock_cancelled{lock_resource::alive, node_id{2}});
         }
-        CHECK(asked(lock_mode::pr) == 1);
+        CHECK(b.asked_for_alive2(lock_mode::pr) == 1);
         b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
         CHECK(b.machine.fencing_proven(node_id{2}));
     }
