@@ -329,13 +329,13 @@ void checker::died(node& n) {
 
 void checker::booted(node& n) {
     // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with one
-    // that is paused while the others go on. If they are too few, their DLM waits for it.
-    std::set<node_id> there, paused;
+    // that is paused or cut off while the others go on. If they are too few, their DLM waits for it.
+    std::set<node_id> there, elsewhere;
     for (auto& [id, m] : w_.nodes)
-        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
-            (m->paused ? paused : there).insert(id);
+        if (m->powered && m->corosync && !w_.unfenced.contains(id))
+            (m->paused || m->side != 0 ? elsewhere : there).insert(id);
     if (there.size() * 2 <= w_.nodes.size())
-        there.merge(paused);
+        there.merge(elsewhere);
     locks.join(n.id, there);
     // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
     // of that node is out of the group, with its disk full, and can tell nobody.
