@@ -47,7 +47,7 @@ def start_kdc(cluster):
     hosts = f"10.77.0.51 client1.{DOMAIN} client1\\n{_graced.SERVERS['vs1']} vs1.{DOMAIN} vs1\\n"
     for vm in (client, *cluster.nodes):
         vm.put("/etc/krb5.conf", KRB5_CONF)
-        vm.run(f"printf '{hosts}' >>/etc/hosts")
+        vm.run(f"{{ printf '{hosts}'; cat /etc/hosts; }} >/run/hosts; cp /run/hosts /etc/hosts")  # the first name counts
         vm.run("modprobe rpcsec_gss_krb5", timeout=60)
     client.run("mkdir -p /run/krb5kdc")
     client.put("/run/krb5kdc/kdc.conf", KDC_CONF)
