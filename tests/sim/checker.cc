@@ -356,6 +356,11 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
                   [&](auto& e) { return std::get<0>(e) == n.id && std::get<1>(e) == server; });
     if (strangers_.erase({n.id, server}))
         return;
+    if (behind_.erase({n.id, server})) { // all others had given its locks up long ago
+        locks.drop_server(n.id, server);
+        confirmed_.erase({n.id, server});
+        return;
+    }
     lost(server, w_.now);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
