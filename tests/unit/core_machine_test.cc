@@ -619,6 +619,21 @@ TEST_CASE(
     CHECK(b.all<effect::answer_upcall>().size() == 1);
 }
 
+// Bad scenario: nfsd ends while a mount is being recorded; who reads rmtab waits for the answer
+// before it looks again, and no mount is known from then on.
+TEST_CASE("records: what others than nfsd asked for is answered when nfsd ends") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.step(input::create{"vs1", mount_key("192.0.2.5", "/srv"), encode_mount_count(1), ticket{7}});
+    b.step(input::create{"vs1", "bob", "", ticket{8}});
+    b.step(input::nfsd_ended{"vs1"});
+    REQUIRE(b.all<effect::answer_upcall>().size() == 1);
+    CHECK(b.all<effect::answer_upcall>()[0].id == ticket{7});
+    CHECK(b.all<effect::answer_upcall>()[0].status == upcall_status::failed);
+}
+
 TEST_CASE("records: those that gather go in one message, of a bounded size") {
     machine_test b;
     b.open();
