@@ -717,7 +717,14 @@ void fsm::on(const input::create& c) {
 // the record passes for a reclaim out of that START's list: the client may not reclaim, and has
 // nothing.
 void fsm::forget_upcalls(const std::string& server) {
-    std::erase_if(records_, [&](const pending_record& p) { return p.change.server == server; });
+    std::erase_if(records_, [&](const pending_record& p) {
+        if (p.change.server != server)
+            return false;
+        // Asked by others than that nfsd: they wait, and ask again.
+        if (kind_of(p.change.client) != record_kind::nfs4)
+            emit(effect::answer_upcall{p.id, upcall_status::failed});
+        return true;
+    });
 }
 
 void fsm::on(const input::remove& r) {

@@ -438,8 +438,11 @@ void fsm::decide_hello() {
         return;
     // Bad scenario: the member whose turn it was to answer had given up its state, and nobody knew
     // before its own HELLO came. Whoever has not said HELLO in this view has the state: ask again.
-    if (hello_sent_ &&
-        std::ranges::any_of(members_, [&](node_id m) { return !hellos_.contains(m); })) {
+    // Another one: a founder gives up what it has founded, for its own HELLO came behind, and waits
+    // for the one of a node that has not understood the founding, and waits for the next.
+    if (hello_sent_ && ((quorate() && may_found()) || std::ranges::any_of(members_, [&](node_id m) {
+                            return !hellos_.contains(m);
+                        }))) {
         const instant again = heard_at_ + hello_patience;
         if (now_ < again)
             wake_at(again);

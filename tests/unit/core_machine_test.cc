@@ -569,6 +569,32 @@ TEST_CASE("founding: only when every member has spoken, and only by one who has"
     CHECK(b.machine.synced());
 }
 
+// Bad scenario: the founder adopts what it has founded, its own second HELLO comes behind, and it
+// is without state again; it has no HELLO of this node any more, and this one waits for it to
+// found.
+TEST_CASE("founding: whoever waits for the founder says HELLO again") {
+    machine_test b;
+    b.step(input::locks_known{lock_mode::nl, false});
+    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    msg::hello h;
+    h.number = 1;
+    h.quorate_view = 17;
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+    b.settle();
+    REQUIRE_FALSE(b.machine.synced()); // node 2 is the one to found
+    b.forget();
+    b.tick(seconds(4));
+    CHECK(b.sent<msg::hello>().empty());
+    b.tick(seconds(4));
+    CHECK(b.sent<msg::hello>().size() == 1);
+    b.forget();
+    b.quorum({1}, 2, false); // nobody founds there: no need to ask
+    b.tick(seconds(20));
+    CHECK(b.sent<msg::hello>().empty());
+}
+
 TEST_CASE(
     "records: what was on its way when the membership changed is sent again, and answered once") {
     machine_test b;
@@ -591,6 +617,21 @@ TEST_CASE(
     b.step(input::deliver{node_id{1}, wire::encode({b.machine.replicated().view, incarnation{1},
                                                     msg::records{1, {}}})});
     CHECK(b.all<effect::answer_upcall>().size() == 1);
+}
+
+// Bad scenario: nfsd ends while a mount is being recorded; who reads rmtab waits for the answer
+// before it looks again, and no mount is known from then on.
+TEST_CASE("records: what others than nfsd asked for is answered when nfsd ends") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.step(input::create{"vs1", mount_key("192.0.2.5", "/srv"), encode_mount_count(1), ticket{7}});
+    b.step(input::create{"vs1", "bob", "", ticket{8}});
+    b.step(input::nfsd_ended{"vs1"});
+    REQUIRE(b.all<effect::answer_upcall>().size() == 1);
+    CHECK(b.all<effect::answer_upcall>()[0].id == ticket{7});
+    CHECK(b.all<effect::answer_upcall>()[0].status == upcall_status::failed);
 }
 
 TEST_CASE("records: those that gather go in one message, of a bounded size") {
