@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as xml
+from concurrent.futures import ThreadPoolExecutor
 
 import _gate
 import _graced
@@ -26,12 +27,16 @@ def install(node):
     _graced.install(node)
     hooks, guest = image.CHECKOUT / "gfs2-hooks", image.VM_DIR / "guest"
     node.run(
-        f"mkdir -p /usr/lib/ocf/resource.d/graced /var/lib/pacemaker/cib /var/log/pacemaker /run/crm /run/units; "
+        f"mkdir -p /usr/lib/ocf/resource.d/graced /var/lib/graced/cib /var/log/pacemaker /run/crm /run/units; "
+        "mountpoint -q /var/lib/pacemaker/cib || mount --bind /var/lib/graced/cib /var/lib/pacemaker/cib; "  # the node's own disk
         f"ln -sf {hooks}/ocf/graced {hooks}/ocf/server /usr/lib/ocf/resource.d/graced/; "
-        f"ln -sf {hooks}/alert/alert_graced /usr/share/pacemaker/alerts/; ln -sf {guest}/fence_vm /usr/sbin/fence_vm; "
-        f"cp {guest}/systemctl /usr/bin/systemctl; chown hacluster:haclient /var/lib/pacemaker/cib /run/crm; "
+        f"ln -sf {hooks}/alert/alert_graced /usr/share/pacemaker/alerts/; rm -f /usr/sbin/fence_graced; "
+        f"cp {hooks}/fence/fence_graced {guest}/fence_vm /usr/sbin/; cp {guest}/systemctl /usr/bin/systemctl; chown hacluster:haclient /var/lib/pacemaker/cib /run/crm; "
         # Logs where the agent of the harness streams them from; HA_LOGFILE is what ocf_log writes to.
-        "printf 'PCMK_logfile=/run/log/pacemaker.log\\nPCMK_logfacility=none\\n' >/etc/default/pacemaker"
+        "printf 'PCMK_logfile=/run/log/pacemaker.log\\nPCMK_logfacility=none\\n' >/etc/default/pacemaker; "
+        # The first Python of a guest takes ten seconds. pacemaker-controld waits for metadata meanwhile, and pacemakerd kills it.
+        "fence_vm -o metadata >/dev/null; fence_graced -o metadata >/dev/null",
+        timeout=90,
     )
 
 
@@ -52,6 +57,8 @@ def configuration(cluster):
     script = "".join(re.findall(r"^```sh pcs\n(.*?)^```", RECIPE.read_text(), re.MULTILINE | re.DOTALL))
     script = re.sub(r"fence_ipmilan .*pcmk_host_list=", "fence_vm pcmk_host_list=", script)
     script = script.replace("device=/dev/shared/data", "device=/dev/vda")
+    # A guest has one processor, which is busy all the time: Pacemaker would do one thing after the other.
+    script += "pcs -f cfg property set load-threshold=1000%\n"
     directory = cluster.session.dir / "cib"
     directory.mkdir(exist_ok=True)
     tree = xml.fromstring(subprocess.run(["cibadmin", "--empty"], check=True, capture_output=True, text=True).stdout)
@@ -77,11 +84,14 @@ def up(cluster):
     for tool in ("pcs", "pacemakerd", "cibadmin", "dlm_stonith"):
         if not shutil.which(tool):
             raise Skip(f"no {tool} on the host: install pacemaker, pacemaker-cli-utils, pacemaker-resource-agents, resource-agents, pcs")
-    cluster.each(lambda node: start(cluster, node))
-    first = cluster.nodes[0]
-    cluster.wait(lambda: len(online(first)) == len(cluster.nodes), 120, "all nodes to be online in Pacemaker")
-    first.put("/run/configuration.xml", configuration(cluster))
-    first.run("cibadmin --replace --scope configuration --xml-file /run/configuration.xml", timeout=60)
+    if not any(service == "pacemakerd" for _, service in cluster.services):
+        with ThreadPoolExecutor() as pool:
+            made = pool.submit(configuration, cluster)
+            cluster.each(lambda node: start(cluster, node))
+            first = cluster.nodes[0]
+            cluster.wait(lambda: len(online(first)) == len(cluster.nodes), 120, "all nodes to be online in Pacemaker", every=3)
+            first.put("/run/configuration.xml", made.result())
+        first.run("cibadmin --replace --scope configuration --xml-file /run/configuration.xml", timeout=60)
     for server in _graced.SERVERS:
         wait_started(cluster, server, 300)
     _graced.wait_normal(cluster)
@@ -91,7 +101,7 @@ def back(cluster, node):
     """A node that was fenced: boots, joins corosync, starts Pacemaker."""
     cluster.join(node)
     start(cluster, node)
-    cluster.wait(lambda: node.name in online(node) and mounted(node), 300, f"{node} to have its GFS2 again")
+    cluster.wait(lambda: node.name in online(node) and mounted(node), 300, f"{node} to have its GFS2 again", every=3)
 
 
 def view(node):
@@ -122,7 +132,7 @@ def wait_started(cluster, resource, deadline, on=None):
         name = host(node, resource)
         return name and (on is None or name == on.name) and cluster[name]
 
-    return cluster.wait(where, deadline, f"{resource} to be started", every=1)
+    return cluster.wait(where, deadline, f"{resource} to be started", every=2)
 
 
 def mounted(node):
