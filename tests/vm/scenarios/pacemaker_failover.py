@@ -11,7 +11,7 @@ NODES = 3
 CLIENTS = 1
 CLUSTER = _pacemaker.CLUSTER
 LIMIT_S = 1800
-FRESH = True
+cleanup = _pacemaker.cleanup
 
 
 def run(cluster):

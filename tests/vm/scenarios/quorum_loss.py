@@ -1,0 +1,50 @@
+"""Two of three nodes die at once: the third grants nothing and frees nothing; with quorum again the clients reclaim."""
+
+import time
+
+import _graced
+import _pacemaker
+from harness.locker import Locker
+
+NODES = 3
+CLIENTS = 1
+CLUSTER = _pacemaker.CLUSTER
+LIMIT_S = 1800
+cleanup = _pacemaker.cleanup
+
+def run(cluster):
+    _pacemaker.up(cluster)
+    client = cluster.clients[0]
+    lockers = _pacemaker.lock_through_both(client)
+    left = _pacemaker.wait_started(cluster, "vs2", 60)
+    dead = [node for node in cluster.nodes if node is not left]
+    waiter = Locker(left, "/srv/data/vs1", "waiter")
+    waiter.start_lock()
+    cluster.step(f"vs2 runs on {left}, vs1 on {_pacemaker.wait_started(cluster, 'vs1', 60)}; a program on {left} waits for vs1's lock")
+
+    off = time.monotonic()
+    for node in dead:
+        node.kill()
+    cluster.wait(lambda: not cluster.members(left)[0], 60, f"{left} to lose quorum")
+    fresh = Locker(left, "/srv/data/fresh", "fresh")
+    fresh.start_lock()
+    time.sleep(20)
+    now = _graced.status(left)
+    assert now["gate"] == "closed" and not now["quorate"], now
+    assert not waiter.granted() and not fresh.granted(), "a lock was granted without quorum"
+    assert not [f for f in cluster.fence.history if f.asked > off], "fenced without quorum"
+    assert _pacemaker.host(left, "vs1") is None and _pacemaker.host(left, "vs2") == left.name, "a server was touched without quorum"
+    cluster.step(f"{' and '.join(map(str, dead))} lost power: {left} has no quorum, its gate is closed, nothing is granted, nothing moves")
+
+    _pacemaker.rejoin(cluster, dead[:1])
+    cluster.step(f"{dead[0]} is back, there is quorum again")
+    new = _pacemaker.wait_started(cluster, "vs1", 600)
+    _pacemaker.wait_started(cluster, "vs2", 300)
+    assert not waiter.granted(), "a program got A's lock"
+    _pacemaker.wait_kept(cluster, lockers, "with quorum again")
+    fresh.wait_granted(60)
+    cluster.step(f"vs1 runs on {new}, {time.monotonic() - off:.0f} s after the power failure; the client has kept both locks")
+    _pacemaker.back(cluster, dead[1])
+    _pacemaker.wait_kept(cluster, lockers, "all back")
+    _pacemaker.let_go(cluster, lockers, [("vs1", waiter)])
+    cluster.step("all nodes are back; the client unlocked, and only then the waiting program has the lock")
