@@ -8,7 +8,7 @@ import _pacemaker
 NODES = 3
 CLIENTS = 1
 CLUSTER = _pacemaker.CLUSTER
-LIMIT_S = 1800
+LIMIT_S = 2400
 cleanup = _pacemaker.cleanup
 TIMEOUT_S = 15  # fence_graced's own
 

@@ -9,7 +9,7 @@ from harness.locker import Locker
 NODES = 3
 CLIENTS = 1
 CLUSTER = _pacemaker.CLUSTER
-LIMIT_S = 1800
+LIMIT_S = 2400
 cleanup = _pacemaker.cleanup
 
 def run(cluster):
