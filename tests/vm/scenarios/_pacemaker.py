@@ -5,6 +5,7 @@ in for something real: guest/systemctl (guests have no systemd), guest/fence_vm 
 recipe's own words, by pcs on the host (25 times Python would take a guest minutes), and pushed in a guest."""
 
 import hashlib
+import inspect
 import re
 import shutil
 import subprocess
@@ -67,7 +68,8 @@ def configuration(cluster):
     hooks, guest = image.CHECKOUT / "gfs2-hooks", image.VM_DIR / "guest"
     agents = [hooks / "ocf/graced", hooks / "ocf/server", hooks / "fence/fence_graced", guest / "fence_vm"]
     nodes = [(str(node.number), node.name) for node in cluster.nodes]
-    digest = hashlib.sha256(repr([script, nodes, [each.read_text() for each in (*agents, Path(__file__))]]).encode())
+    made_of = [script, nodes, inspect.getsource(make_configuration), *(each.read_text() for each in agents)]
+    digest = hashlib.sha256(repr(made_of).encode())
     result = image.BUILD_DIR / f"cib-{digest.hexdigest()[:12]}.xml"
     with image.once(result) as missing:
         if missing:
@@ -159,11 +161,14 @@ def online(node):
 
 
 def host(node, resource):
-    """The node on which a resource is started, by name."""
+    """The node on which a resource is started, by name: no node that is gone, of which Pacemaker believes it until it is fenced."""
     tree = view(node)
-    for r in [] if tree is None else tree.iter("resource"):
-        if r.get("id") == resource and r.get("role") == "Started" and r.get("failed") != "true":
-            return r.find("node").get("name") if r.find("node") is not None else None
+    if tree is None:
+        return None
+    there = {n.get("name") for n in tree.findall("nodes/node") if n.get("online") == "true" and n.get("unclean") != "true"}
+    for r in tree.iter("resource"):
+        if r.get("id") == resource and r.get("role") == "Started" and r.get("failed") != "true" and r.find("node") is not None:
+            return r.find("node").get("name") if r.find("node").get("name") in there else None
     return None
 
 
@@ -208,7 +213,7 @@ def lock_through_both(client):
     return lockers
 
 
-def wait_kept(cluster, lockers, text, deadline=120):
+def wait_kept(cluster, lockers, text, deadline=240):
     """The grace is over, and each lock is where it belongs: in the kernel of the server's node, and for its owner."""
     nodes = [node for node in cluster.nodes if node.up()]
     _graced.wait_normal(cluster, nodes, deadline=deadline)
