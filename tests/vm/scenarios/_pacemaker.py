@@ -34,7 +34,7 @@ def install(node):
         f"ln -sf {hooks}/ocf/graced {hooks}/ocf/server /usr/lib/ocf/resource.d/graced/; "
         f"ln -sf {hooks}/alert/alert_graced /usr/share/pacemaker/alerts/; rm -f /usr/sbin/fence_graced; "
         f"cp {hooks}/fence/fence_graced {guest}/fence_vm /usr/sbin/; cp {guest}/systemctl /usr/bin/systemctl; chown hacluster:haclient /var/lib/pacemaker/cib /run/crm; "
-        # Logs where the agent of the harness streams them from; HA_LOGFILE is what ocf_log writes to.
+        # A log where the agent of the harness streams it from; ocf_log writes there, too.
         "printf 'PCMK_logfile=/run/log/pacemaker.log\\nPCMK_logfacility=none\\n' >/etc/default/pacemaker; "
         # The first Python of a guest takes ten seconds. pacemaker-controld waits for metadata meanwhile, and pacemakerd kills it.
         "fence_graced -o metadata >/dev/null",
@@ -51,7 +51,7 @@ def start(cluster, node, enabled=True):
     if enabled:
         node.run("systemctl start graced.service", timeout=90)
     cluster.services[node, "pacemakerd"] = node.spawn(
-        "env PCMK_logfile=/run/log/pacemaker.log PCMK_logfacility=none HA_LOGFILE=/run/log/ocf.log pacemakerd -f", log="pacemakerd"
+        "env PCMK_logfile=/run/log/pacemaker.log PCMK_logfacility=none pacemakerd -f", log="pacemakerd"
     )
 
 
@@ -151,7 +151,7 @@ def back(cluster, node):
 
 def view(node):
     """crm_mon's answer; None while Pacemaker is away."""
-    answer = node.run("crm_mon --one-shot --output-as=xml", check=False, timeout=20)
+    answer = node.run("crm_mon --one-shot --output-as=xml", check=False, timeout=60)
     return xml.fromstring(answer.out) if answer.rc == 0 else None
 
 
