@@ -483,6 +483,8 @@ applied found(state& s, const founding& f) {
         n.hello = hello.number;
         n.permit_ttl = hello.permit_ttl;
         s.starts = std::max(s.starts, hello.starts);
+        for (const auto& [name, answered] : hello.running)
+            s.starts = std::max(s.starts, answered);
     }
     s.nodes = std::move(nodes);
     // Not the founder's life: it may have founded before, and have been in a view of this number
@@ -506,6 +508,10 @@ applied found(state& s, const founding& f) {
                 continue;
             v.host = id;
             found[name] = standing_of(v, runs->second);
+            // Bad scenario: no database knows the START that its nfsd was told, for it had no
+            // client and waited for no disk. It gets clients, settled seems an older START, and at
+            // the next founding they, who have lost nothing, are asked to reclaim, and are purged.
+            v.start = std::max(v.start, runs->second);
         }
     }
     const epoch before = s.recovery;

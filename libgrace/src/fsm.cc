@@ -459,6 +459,14 @@ void fsm::decide_done() {
         }
         if (i.finished != v.start && i.reclaim == reclaim_state::on) {
             reclaim_count c = count_reclaimed(state_, v);
+            // Bad scenario: nfsd ends twice in one grace, reclaim stays open, and the second nfsd's
+            // clients get what the first had left of its time.
+            if (i.opened_for != v.start) {
+                i.opened_for = v.start;
+                i.opened_at = now_;
+                i.deadline = now_ + params_.grace_period;
+                i.reclaimed = c.reclaimed;
+            }
             if (c.reclaimed > i.reclaimed) { // extended while reclaims arrive, at most doubled
                 i.reclaimed = c.reclaimed;
                 i.deadline =

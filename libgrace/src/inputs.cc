@@ -148,13 +148,6 @@ void fsm::on(const input::kernel_acked& k) {
             i.reclaim = reclaim_state::off;
         } else if (i.reclaim == reclaim_state::opening) {
             i.reclaim = reclaim_state::on;
-            start_count start = state_.servers[name].start;
-            if (i.opened_for != start) {
-                i.opened_for = start;
-                i.opened_at = now_;
-                i.deadline = now_ + params_.grace_period;
-                i.reclaimed = count_reclaimed(state_, state_.servers[name]).reclaimed;
-            }
             tell(news_level::info, "server " + name + ": reclaim is open");
         }
     }

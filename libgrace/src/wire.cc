@@ -143,6 +143,8 @@ struct get_body {
             std::string s;
             r.get_server(s);
             r.get(m.running[s]);
+            if (m.running[s].value >= count_limit)
+                r.fail();
         });
     }
     void operator()(msg::snapshot& m) {

@@ -329,13 +329,14 @@ void checker::died(node& n) {
 
 void checker::booted(node& n) {
     // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with one
-    // that is paused while the others go on. If they are too few, their DLM waits for it.
-    std::set<node_id> there, paused;
+    // that is paused or cut off while the others go on. If they are too few, their DLM waits for
+    // it.
+    std::set<node_id> there, elsewhere;
     for (auto& [id, m] : w_.nodes)
-        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
-            (m->paused ? paused : there).insert(id);
+        if (m->powered && m->corosync && !w_.unfenced.contains(id))
+            (m->paused || m->side != 0 ? elsewhere : there).insert(id);
     if (there.size() * 2 <= w_.nodes.size())
-        there.merge(paused);
+        there.merge(elsewhere);
     locks.join(n.id, there);
     // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
     // of that node is out of the group, with its disk full, and can tell nobody.
@@ -356,6 +357,11 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
                   [&](auto& e) { return std::get<0>(e) == n.id && std::get<1>(e) == server; });
     if (strangers_.erase({n.id, server}))
         return;
+    if (behind_.erase({n.id, server})) { // all others had given its locks up long ago
+        locks.drop_server(n.id, server);
+        confirmed_.erase({n.id, server});
+        return;
+    }
     lost(server, w_.now);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
@@ -552,7 +558,12 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
         homes_[u.server] = n.id;
     if (u.kind == upcall::remove) {
         // Expired, and back before that was told: its record is there when it asks, or not.
-        if (!busy(u.server, u.client))
+        const bool back = std::ranges::any_of(waiting_, [&](const auto& e) {
+            const upcall& later = e.second;
+            return later.kind == upcall::create && later.server == u.server &&
+                   later.client == u.client && std::get<2>(e.first) > t.value;
+        });
+        if (!back && !busy(u.server, u.client))
             truth.removed(u.server, u.client);
         return;
     }

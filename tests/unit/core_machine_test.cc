@@ -777,6 +777,36 @@ TEST_CASE("GraceStart in the midst of a reclaim is a START; one without quorum g
     CHECK(c.told("no client may reclaim"));
 }
 
+// Bad scenario: its nfsd crashes once more near the end of the grace, reclaim stays open, and the
+// clients of the new one, who have lost their locks again, are purged a moment later.
+TEST_CASE("a START in the midst of a reclaim: its clients have a whole grace period") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.settle();
+    REQUIRE(b.reclaim("vs1") == reclaim_state::on);
+    const instant opened = b.now;
+    const duration period = b.machine.params().grace_period;
+    b.tick(period - seconds(1));
+    b.settle();
+    b.step(input::grace_start{"vs1", ticket{2}});
+    b.settle();
+    b.forget();
+    b.tick(opened + period + seconds(1) - b.now);
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.step(input::create{"vs1", "alice", "", ticket{3}});
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.tick(2 * period);
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    CHECK(b.server("vs1").records.contains("alice"));
+    CHECK_FALSE(b.server("vs1").records.contains("bob"));
+}
+
 // Bad scenario: its answer named no START. After a restart of the daemon it passes for an nfsd that
 // has lost everything, and its clients are purged, who hold their locks.
 TEST_CASE("an nfsd that was told nothing has what its clients are given since there is a state") {

@@ -337,3 +337,23 @@ TEST_CASE("a snapshot that is damaged, or not asked for, is no state") {
     CHECK(f.synced());
     CHECK(f.replicated().servers.at("vs1").records.contains("bob"));
 }
+
+// Bad scenario: a server without clients was started, and every database that knows of it is lost.
+// Its nfsd runs on, gets clients, and the group is founded once more: they are asked to reclaim
+// what they have not lost, and purged.
+TEST_CASE("founding: a server whose nfsd was told a START that no database knows keeps its state") {
+    state s;
+    s.current = epoch{2};
+    s.servers["vs1"] = {};
+    founding f{node_id{1}, {}};
+    f.hellos[node_id{1}] = {incarnation{1}, {}};
+    f.hellos.at(node_id{1}).second.running = {{"vs1", start_count{5}}, {"unknown", start_count{7}}};
+    REQUIRE(found(s, f).counted);
+    CHECK(s.starts == start_count{7}); // none is given twice
+    CHECK(s.servers["vs1"].host == node_id{1});
+    CHECK(standing_of(s.servers["vs1"], start_count{5}) == standing::intact);
+    s.servers["vs1"].records.put("alice", {s.current, {}});
+    REQUIRE(found(s, f).counted);
+    CHECK(s.servers["vs1"].need);
+    CHECK(standing_of(s.servers["vs1"], start_count{5}) == standing::intact);
+}

@@ -33,6 +33,7 @@ GRACED_IPC_NAME='graced-test'
 """
 
 V3 = DEFINITION.replace("4.1\n", "3\n4.1\n")
+KERBEROS = DEFINITION.replace("rw,fsid=1", "rw,sec=krb5p,fsid=1")
 
 # One program under many names. FAKE_FAIL: words; a call that begins with one of them fails.
 # State: $FAKE/mounts (as mountinfo), $FAKE/threads, namespaces as files in $GRACED_NETNS_DIR.
@@ -70,6 +71,7 @@ ip)
     *'link show'*) [ -e "$FAKE/link" ] && echo '2: nfs0 link/ether 02:00:00:00:00:01 brd' ;;
     *'address replace'*) touch "$FAKE/address-${5%/*}" ;;
     *'address show'*) [ ! -e "$FAKE/address-${!#}" ] || echo "2: nfs0 inet ${!#}" ;;
+    *'address del '*) rm "$FAKE/address-${5%/*}" ;;
     *'address flush'*) rm -f "$FAKE"/address-* ;;
     *'route show'*) [ "$1" = -6 ] || printf '192.0.2.0/24 proto kernel\ndefault via 192.0.2.1 metric 5\n' ;;
     esac ;;
@@ -84,9 +86,11 @@ mount)
     [ "$2" != nfsd ] || { echo 0 >"$server/nfsd/threads"; touch "$server"/nfsd/nfsv4{grace,lease}time; } ;;
 umount) mounted "${!#}" && gone "${!#}" ;;
 setsid) exec "$@" ;;
-rpc.mountd | rpc.idmapd)
-    mkdir -p "$FAKE/nfsd.export"
-    exec sleep 300 5>"$FAKE/nfsd.export/channel" ;;
+rpc.mountd | rpc.idmapd | rpc.svcgssd)
+    channel=$FAKE/nfsd.export
+    [ "$me" != rpc.svcgssd ] || channel=$FAKE/auth.rpcsec.init
+    mkdir -p "$channel"
+    exec sleep 300 5>"$channel/channel" ;;
 rpcbind | rpc.statd | sm-notify) exec sleep 300 ;;
 rpcinfo) # who is asked answers when it is through with its start
     case $1 in -p) of=rpcbind ;; *) of=rpc.statd ;; esac
@@ -96,7 +100,7 @@ esac
 """
 NAMES = (
     "gracectl id ip nsenter unshare mount umount setsid modprobe sysctl exportfs rpc.mountd rpc.idmapd rpc.nfsd nfsconf "
-    "chown rpcbind rpcinfo rpc.statd sm-notify graced-callout"
+    "chown rpcbind rpcinfo rpc.statd rpc.svcgssd sm-notify graced-callout"
 )  # fmt: skip
 
 
@@ -120,7 +124,7 @@ class GracedServer(unittest.TestCase):
         self.environment = os.environ | {
             "FAKE": str(self.fake), "PATH": f"{bin_directory}:{os.environ['PATH']}", "GRACED_SERVERS_DIR": str(self.servers),
             "GRACED_NETNS_DIR": str(self.netns), "GRACED_DAEMON_PATIENCE": "1",
-            "GRACED_MOUNTINFO": str(self.fake / "mounts"),
+            "GRACED_MOUNTINFO": str(self.fake / "mounts"), "GRACED_KEYTAB": str(self.fake / "keytab"),
         }  # fmt: skip
         self.environment.pop("GRACED_CONFIG", None)
 
@@ -299,6 +303,78 @@ class GracedServer(unittest.TestCase):
         os.kill(int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0]), signal.SIGKILL)
         self.failing("gracectl*server-running*|3")
         self.assertEqual(self.call("mend", "vs1"), 3)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+
+    def test_kerberos(self):
+        self.define(KERBEROS)
+        self.assertEqual(self.call("start", "vs1"), 1)
+        self.assertIn("no key for it", self.told)
+        self.assert_called("netns|mount|server-start", 0)
+        (self.fake / "keytab").touch()
+        self.failing("rpc.svcgssd*")
+        self.assertEqual(self.call("start", "vs1"), 1)
+        self.assertIn("rpc.svcgssd of server vs1 does not serve", self.told)
+        self.failing()
+        self.assert_nothing_left()
+        self.assertEqual(self.call("start", "vs1"), 0, self.told)
+        self.assert_order("modprobe -q rpcsec_gss_krb5", "rpc.svcgssd -f -n", "exportfs -ra", "rpc.nfsd 8")
+        os.kill(int((self.servers / "vs1/rpc.svcgssd.pid").read_text().split()[0]), signal.SIGKILL)
+        self.assertEqual(self.call("status", "vs1"), 1)
+        self.assertIn("rpc.svcgssd does not run", self.out)
+        self.assertEqual(self.call("mend", "vs1"), 0, self.told)
+        self.assert_called("^rpc.svcgssd -f -n", 1)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        self.assertEqual(self.call("stop", "vs1"), 0, self.told)
+        self.assert_nothing_left()
+        self.assertEqual(list(self.fake.glob("servers/vs1/*.pid")), [])
+
+    # --- reload ---
+
+    def addresses(self):
+        return {p.name.removeprefix("address-") for p in self.fake.glob("address-*")}
+
+    def test_reload(self):
+        self.assertEqual(self.call("reload", "vs1"), 1)
+        self.assertIn("does not run", self.told)
+        self.call("start", "vs1")
+        self.define(DEFINITION.replace("fsid=2", "fsid=3").replace("='8'", "='16'").replace("192.0.2.10", "192.0.2.11"))
+        self.assertEqual(self.call("reload", "vs1"), 0, self.told)
+        self.assert_order("exportfs -ra", "rpc.nfsd 16", "address replace 192.0.2.11/24", "address del 192.0.2.10/24")
+        self.assert_called("gracectl.*server-|exportfs -u|flush|unshare|rpc.mountd", 0)
+        self.assertEqual((self.threads(), self.addresses()), ("16", {"192.0.2.11", "2001:db8::10"}))
+        self.assertIn("fsid=3", (self.servers / "vs1/etc/exports").read_text())
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        self.assertEqual(self.call("reload", "vs1"), 0, self.told)  # nothing new
+        self.assert_called("rpc.nfsd|address del", 0)
+        self.assertEqual(self.call("stop", "vs1"), 0, self.told)
+        self.assert_nothing_left()
+
+    def test_reload_of_what_needs_a_start(self):
+        self.call("start", "vs1")
+        for old, new in (("'lo'", "'eth9'"), ("4.1\n", ""), ("='200'", "='300'"), ("LEASE_TIME=''", "LEASE_TIME='60'")):
+            with self.subTest(new):
+                self.define(DEFINITION.replace(old, new).replace("fsid=2", "fsid=3"))
+                self.assertEqual(self.call("reload", "vs1"), 1)
+                self.assertIn("only a new start takes those", self.told)
+                self.assert_called("exportfs|rpc|address (replace|del)", 0)
+                self.assertNotIn("fsid=3", (self.servers / "vs1/etc/exports").read_text())
+
+    def test_reload_with_bad_exports(self):
+        self.call("start", "vs1")
+        self.define(DEFINITION.replace("fsid=2", "fsid=three").replace("='8'", "='16'"))
+        self.failing("exportfs -ra*")
+        self.assertEqual(self.call("reload", "vs1"), 1)
+        self.assertIn("it has its old ones", self.told)
+        self.assert_called("^exportfs -ra", 2)
+        self.assertIn("fsid=2", (self.servers / "vs1/etc/exports").read_text())
+        self.assertEqual(self.threads(), "8")
+
+    def test_reload_brings_kerberos(self):
+        (self.fake / "keytab").touch()
+        self.call("start", "vs1")
+        self.define(KERBEROS)
+        self.assertEqual(self.call("reload", "vs1"), 0, self.told)
+        self.assert_order("rpc.svcgssd -f -n", "exportfs -ra")
         self.assertEqual(self.call("status", "vs1"), 0, self.out)
 
     def test_stop_when_it_does_not_run(self):

@@ -27,9 +27,9 @@ namespace grace {
 struct parameters {
     node_id self;
     std::string name;
-    incarnation life;                        // never used before, never 0
-    std::uint64_t boot = 0;                  // of the kernel; never 0
-    duration grace_period = seconds(90);     // from the opening of reclaim; at most doubled
+    incarnation life;                    // never used before, never 0
+    std::uint64_t boot = 0;              // of the kernel; never 0
+    duration grace_period = seconds(90); // from the opening of reclaim or a START; doubled at most
     duration orphan_timeout = seconds(600);  // a NEED without a host ends after this
     duration daemon_timeout = seconds(300);  // a node without daemon that blocks others is fenced
     duration grace_start_hold = seconds(20); // an unexpected GraceStart waits this long at most
