@@ -1,11 +1,33 @@
-"""One host without a cluster: what containers.py and single.py share."""
+"""One host without a cluster, or a node's own nfsd in one: what containers.py, single.py and two_addresses_simple.py share."""
+
+import re
 
 import _graced
+from harness import image
 
 NODES = 1
 CLIENTS = 1
 CLUSTER = {"stage": "boot"}
 LIMIT_S = 600
+
+DROP_IN = image.CHECKOUT / "systemd/nfs-server.service.d/graced.conf"
+
+
+def commands(what, host):
+    """What the drop-in has systemd run."""
+    found = re.findall(rf"^{what}=(.+)$", DROP_IN.read_text(), re.MULTILINE)
+    return " && ".join(command.replace("%H", host) for command in found)
+
+
+def kernel_side(node):
+    """What the distribution's units do before nfs-server."""
+    node.run(
+        "mkdir -p /run/rpc_pipefs; mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd; "
+        "mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs sunrpc /run/rpc_pipefs; "
+        "exportfs -o rw,no_root_squash,fsid=0,no_subtree_check '*:/srv/data'"
+    )
+    node.spawn("rpc.mountd -F -N 2 -N 3", log="mountd")
+    node.run("echo 20 > /proc/fs/nfsd/nfsv4leasetime")
 
 
 def set_up(cluster):

@@ -1,22 +1,11 @@
 """`state = single` in the place of nfsdcld on one host: the node's own nfsd restarts, its clients reclaim, the grace ends early."""
 
-import re
 import time
 
 import _graced
-from _single import CLIENTS, CLUSTER, LIMIT_S, NODES, set_up, tear_down  # noqa: F401
-from harness import image
+from _single import CLIENTS, CLUSTER, LIMIT_S, NODES, commands, kernel_side, set_up, tear_down  # noqa: F401
 from harness.errors import stretch
 from harness.locker import Locker
-
-DROP_IN = image.CHECKOUT / "systemd/nfs-server.service.d/graced.conf"
-
-
-def commands(what, host):
-    """What the drop-in has systemd run."""
-    found = re.findall(rf"^{what}=(.+)$", DROP_IN.read_text(), re.MULTILINE)
-    return " && ".join(command.replace("%H", host) for command in found)
-
 
 def start(node):
     """systemctl start nfs-server"""
@@ -30,13 +19,8 @@ def stop(node):
 
 def run(cluster):
     node, vm = set_up(cluster)
-    node.run(
-        "hostname node1; mkdir -p /run/rpc_pipefs; mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd; "
-        "mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs sunrpc /run/rpc_pipefs; "
-        "exportfs -o rw,no_root_squash,fsid=0,no_subtree_check '*:/srv/data'"
-    )
-    node.spawn("rpc.mountd -F -N 2 -N 3", log="mountd")
-    node.run("echo 20 > /proc/fs/nfsd/nfsv4leasetime")
+    node.run("hostname node1")
+    kernel_side(node)
     start(node)
     clients = [_graced.NfsClient(vm, f"cl{n}", 60 + n) for n in (1, 2)]
     held = []
