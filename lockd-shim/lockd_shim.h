@@ -52,11 +52,18 @@ unsigned long lockd_shim_bypass(void);
  *	operation
  *
  * First come, first served.  May sleep.  The caller must look at the gate again
- * afterwards.
+ * afterwards, and call lockd_shim_through() when the filesystem has answered it.
  *
  * Return: 0, or -ERESTARTSYS.
  */
 int lockd_shim_wait(bool again, unsigned int state);
+
+/**
+ * lockd_shim_through - this task had its turn and is through with it
+ *
+ * The next one's turn.  Not to be called if the task found the gate closed again.
+ */
+void lockd_shim_through(void);
 
 /**
  * lockd_shim_queue - are there tasks that wait for their turn?

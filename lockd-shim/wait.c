@@ -6,11 +6,14 @@
  * woken at once, they would ask dlm_controld for their locks in whatever order
  * the scheduler likes, and whoever comes by at that moment would be served
  * before them all.  So there is one queue: they leave it in the order in which
- * they came, a batch at each tick, and who comes while it is not empty goes to
- * its end.  A task whose grant was undone has had its turn already; it goes to
- * the front.
+ * they came, and who comes while it is not empty goes to its end.  A task whose
+ * grant was undone has had its turn already; it goes to the front.
  *
- * Nobody waits for those who left: one of them may wait for its lock for ever.
+ * A batch leaves when the gate opens, and each of them that is through with the
+ * filesystem sends the next one after itself.  So no more run at a time than the
+ * filesystem can serve, and the scheduler has no choice that matters.  But one
+ * of them may wait for its lock for ever, and all of a batch may: if none got
+ * through for a while, another batch leaves.
  */
 
 #include <linux/export.h>
@@ -22,12 +25,16 @@
 #include "shim.h"
 #include "trace.h"
 
-/* At 250 ticks a second these are 8000 tasks a second. */
-#define WAIT_BATCH	32
+#define WAIT_BATCH	16
+/* If all wait for locks of others, these are 800 tasks a second. */
+#define WAIT_STALL	msecs_to_jiffies(20)
 
 atomic_t shim_waiters = ATOMIC_INIT(0);
 
 static DECLARE_WAIT_QUEUE_HEAD(gate_wait);
+
+/* Tasks that had their turn and are through. */
+static atomic_t passed = ATOMIC_INIT(0);
 
 /* Whether listeners think that somebody waits; under shim_mutex. */
 static bool told_waiting;
@@ -37,11 +44,19 @@ static DECLARE_DELAYED_WORK(wake_work, wake_batch);
 
 static void wake_batch(struct work_struct *work)
 {
-	if (!lockd_shim_gate())
+	static unsigned long last_ticket;
+	static int last_passed;
+	unsigned long ticket = lockd_shim_gate();
+	int now = atomic_read(&passed);
+
+	if (!ticket)
 		return;		/* the next opening begins again */
-	wake_up_nr(&gate_wait, WAIT_BATCH);
+	if (ticket != last_ticket || now == last_passed)
+		wake_up_nr(&gate_wait, WAIT_BATCH);
+	last_ticket = ticket;
+	last_passed = now;
 	if (wq_has_sleeper(&gate_wait))
-		queue_delayed_work(system_highpri_wq, &wake_work, 1);
+		queue_delayed_work(system_highpri_wq, &wake_work, WAIT_STALL);
 }
 
 /* The gate has opened.  May be called for nothing. */
@@ -84,6 +99,7 @@ static void count(int change)
 int lockd_shim_wait(bool again, unsigned int state)
 {
 	struct wait_queue_entry wait;
+	bool woken;
 	int ret = 0;
 
 	count(1);
@@ -109,11 +125,26 @@ int lockd_shim_wait(bool again, unsigned int state)
 		schedule();
 		set_current_state(state);
 	}
-	finish_wait(&gate_wait, &wait);
+	__set_current_state(TASK_RUNNING);
+
+	spin_lock_irq(&gate_wait.lock);
+	woken = list_empty(&wait.entry);
+	list_del_init(&wait.entry);
+	spin_unlock_irq(&gate_wait.lock);
+	if (ret && woken)
+		lockd_shim_through();	/* it has no use for its turn */
 	count(-1);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(lockd_shim_wait);
+
+void lockd_shim_through(void)
+{
+	atomic_inc(&passed);
+	if (lockd_shim_gate())
+		wake_up(&gate_wait);
+}
+EXPORT_SYMBOL_GPL(lockd_shim_through);
 
 /* Nobody waits any more: those who did held a reference to their module. */
 void wait_exit(void)

@@ -70,9 +70,9 @@ typedef int (*remember_fn)(struct file *file, struct file_lock *fl,
 typedef int (*undo_fn)(struct gate_hook *hook, struct file *file,
 		       struct file_lock *fl, const struct gate_request *req);
 
-/* A local program's lock; @remember and @undo make it POSIX or flock. */
-static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
-		      struct file_lock *fl, remember_fn remember, undo_fn undo)
+/* @remember and @undo make it POSIX or flock. */
+static int ask(struct gate_hook *hook, struct file *file, int cmd,
+	       struct file_lock *fl, remember_fn remember, undo_fn undo)
 {
 	bool waited = false;
 	struct gate_request req;
@@ -101,6 +101,8 @@ static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
 		if (ret)
 			return ret;
 		ret = gate_original(hook, file, cmd, fl);
+		if (waited)
+			lockd_shim_through();
 		if (ret || gate_still_open(ticket) || gate_nothing_new(&req) ||
 		    lockd_shim_exempt()) {
 			gate_forget(&req);
@@ -114,6 +116,26 @@ static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
 		/* Once more, and wait if the gate is still closed. */
 		waited = true;
 	}
+}
+
+/*
+ * A local program's lock.  One that may wait for ever holds the module too: an
+ * rmmod is refused then.  Without that it would take the hooks away, and hang
+ * until that program has got its lock.
+ */
+static int local_gate(struct gate_hook *hook, struct file *file, int cmd,
+		      struct file_lock *fl, remember_fn remember, undo_fn undo)
+{
+	int ret;
+
+	if (!IS_SETLKW(cmd))
+		return ask(hook, file, cmd, fl, remember, undo);
+	/* While the module is being unloaded: as if it were gone. */
+	if (!try_module_get(THIS_MODULE))
+		return gate_original(hook, file, cmd, fl);
+	ret = ask(hook, file, cmd, fl, remember, undo);
+	module_put(THIS_MODULE);
+	return ret;
 }
 
 static int deferred(struct file *file, int cmd, struct file_lock *fl)
@@ -207,8 +229,8 @@ out:
 }
 
 /*
- * The replacements.  gate_redirect() took the reference that they put.  No
- * memory is sought in filesystems meanwhile: one of them may be this GFS2,
+ * The replacements.  gate_redirect() counted them in, they count themselves out.
+ * No memory is sought in filesystems meanwhile: one of them may be this GFS2,
  * frozen, and an undo must not wait for that.
  */
 
@@ -238,7 +260,7 @@ static int gated_lock(struct file *file, int cmd, struct file_lock *fl)
 	else
 		ret = nfs_new_lock(hook, file, cmd, fl, lockd_shim_gate());
 	memalloc_nofs_restore(nofs);
-	module_put(THIS_MODULE);
+	gate_leave();
 	return ret;
 }
 
@@ -254,7 +276,7 @@ static int gated_flock(struct file *file, int cmd, struct file_lock *fl)
 		ret = local_gate(hook, file, cmd, fl, gate_remember_flock,
 				 gate_undo_flock);
 	memalloc_nofs_restore(nofs);
-	module_put(THIS_MODULE);
+	gate_leave();
 	return ret;
 }
 

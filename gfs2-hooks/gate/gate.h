@@ -29,6 +29,9 @@ struct gate_hook {
 
 void gate_redirect(unsigned long ip, unsigned long parent_ip,
 		   struct ftrace_ops *ops, struct ftrace_regs *fregs);
+int gate_calls_init(void);
+void gate_calls_exit(void);
+void gate_leave(void);
 int gate_original(struct gate_hook *hook, struct file *file, int cmd,
 		  struct file_lock *fl);
 int gate_pass(struct gate_hook *hook, struct file *file, int cmd,

@@ -22,8 +22,10 @@
  *   is good for nothing afterwards.  In between, a filter is emptied only.
  */
 
+#include <linux/completion.h>
 #include <linux/errno.h>
 #include <linux/module.h>
+#include <linux/percpu-refcount.h>
 #include <linux/string.h>
 
 #ifdef CONFIG_X86_KERNEL_IBT
@@ -43,9 +45,40 @@ static notrace unsigned long true_entry(unsigned long ip)
 }
 
 /*
- * Each redirected call holds a reference to this module until its replacement
- * is through, so that it can sleep there.  While the module is being unloaded,
- * none is to be had, and the call goes where it went without us.
+ * The calls that are inside replacements.  Counted for each CPU by itself: the
+ * module's own count is one word for all of them, and every lock of the node
+ * would write to it twice.
+ */
+static struct percpu_ref calls;
+static DECLARE_COMPLETION(calls_over);
+
+static void last_call_left(struct percpu_ref *ref)
+{
+	complete(&calls_over);
+}
+
+int gate_calls_init(void)
+{
+	return percpu_ref_init(&calls, last_call_left, 0, GFP_KERNEL);
+}
+
+/* Waits for those that are inside; no hook is set any more. */
+void gate_calls_exit(void)
+{
+	percpu_ref_kill(&calls);
+	wait_for_completion(&calls_over);
+	percpu_ref_exit(&calls);
+}
+
+/* The last thing that a replacement does. */
+void gate_leave(void)
+{
+	percpu_ref_put(&calls);
+}
+
+/*
+ * Each redirected call is counted until its replacement is through, so that it
+ * can sleep there.
  */
 void notrace gate_redirect(unsigned long ip, unsigned long parent_ip,
 			   struct ftrace_ops *ops, struct ftrace_regs *fregs)
@@ -54,9 +87,11 @@ void notrace gate_redirect(unsigned long ip, unsigned long parent_ip,
 
 	if (within_module(parent_ip, THIS_MODULE))
 		return;
-	if (!try_module_get(THIS_MODULE))
+	if (!percpu_ref_tryget_live(&calls))
 		return;
-	WRITE_ONCE(hook->original, true_entry(ip));
+	/* It is always the same while the function's module is loaded. */
+	if (READ_ONCE(hook->original) != true_entry(ip))
+		WRITE_ONCE(hook->original, true_entry(ip));
 	ftrace_regs_set_instruction_pointer(fregs,
 					    (unsigned long)hook->replacement);
 }

@@ -156,17 +156,17 @@ static int __init gate_init(void)
 		return -EINVAL;
 	}
 
-	ret = lockd_shim_hooks_register(THIS_MODULE);
+	ret = gate_calls_init();
 	if (ret)
 		return ret;
+	ret = lockd_shim_hooks_register(THIS_MODULE);
+	if (ret)
+		goto err_calls;
 
 	mutex_lock(&hooks_mutex);
 	ret = register_module_notifier(&module_notifier);
-	if (ret) {
-		mutex_unlock(&hooks_mutex);
-		lockd_shim_hooks_unregister(THIS_MODULE);
-		return ret;
-	}
+	if (ret)
+		goto err_hooks;
 	/*
 	 * A module that is being loaded right now may have no kobject yet and
 	 * be past its notifiers, but its functions can be found.
@@ -179,12 +179,18 @@ static int __init gate_init(void)
 	report();
 	mutex_unlock(&hooks_mutex);
 	return 0;
+
+err_hooks:
+	mutex_unlock(&hooks_mutex);
+	lockd_shim_hooks_unregister(THIS_MODULE);
+err_calls:
+	gate_calls_exit();
+	return ret;
 }
 
 /*
- * No call is inside a replacement any more: each holds a reference.  One may
- * still be on its last instructions; unregister_ftrace_function() and we wait
- * for it.
+ * Whoever could wait for ever is not inside any more, it holds the module.  The
+ * others are waited for, and then for the last instructions of the last one.
  */
 static void __exit gate_exit(void)
 {
@@ -204,6 +210,7 @@ static void __exit gate_exit(void)
 	unregister_module_notifier(&module_notifier);
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)
 		gate_hook_free(hooks[i]);
+	gate_calls_exit();
 	synchronize_rcu_tasks();
 }
 

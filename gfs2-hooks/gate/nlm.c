@@ -252,7 +252,7 @@ static __be32 gated_nlmsvc_lock(struct svc_rqst *rqstp, struct nlm_file *file,
 	if (call.answer)
 		ret = call.answer;
 out:
-	module_put(THIS_MODULE);
+	gate_leave();
 	return ret;
 }
 

@@ -4,6 +4,7 @@
 #include "grace/apply.hh"
 
 #include <algorithm>
+#include <set>
 
 namespace grace {
 namespace {
@@ -46,8 +47,20 @@ void start_server(state& s, const std::string& name, locks l, store_batch& ops) 
 }
 
 void settle(server_state& v) {
-    v.need = false;
+    v.need = v.needed = false;
     v.settled = v.start;
+}
+
+// It NEEDs, or is done and its records are not purged yet. Whoever has reclaimed in this grace has
+// it and will not do it again; of the others nothing is decided before PURGE.
+bool in_reclaim(const state& s, const server_state& v) {
+    return v.needed && !s.lifting;
+}
+
+// A START of one whose nfsd has not ended: only the number counts, which makes a DONE void.
+void go_on(state& s, server_state& v) {
+    number(s, v);
+    v.need = true;
 }
 
 // Its nfsd is no more. Whoever had a lock may reclaim it where the server comes up next (S8).
@@ -119,6 +132,12 @@ struct applier {
         n.permit_ttl = m.permit_ttl;
         n.durable = {};
         n.enforcing = {};
+        // Bad scenario: power fails everywhere in the midst of a reclaim. The group is founded
+        // before the daemon of its host is up, so for all that the founders know the nfsd may still
+        // run.
+        for (auto& [name, v] : s.servers)
+            if (v.host == sender && has_records(v) && !m.running.contains(name))
+                start_server(s, name, locks::gone, out.ops);
     }
 
     void operator()(const msg::snapshot& m) {
@@ -158,10 +177,9 @@ struct applier {
                 return ignore("only its host stops it");
             count();
             // Also without records: a client that comes before its nfsd has ended must not lose
-            // its lock to another. In the midst of reclaim only the number counts, which makes a
-            // DONE void that is on its way: if the stop is given up, who has reclaimed has it.
-            if (v.need)
-                number(s, v);
+            // its lock to another. If the stop is given up, the reclaim goes on.
+            if (in_reclaim(s, v))
+                go_on(s, v);
             else
                 start_server(s, m.server, locks::may_be_held, out.ops);
             return;
@@ -178,6 +196,8 @@ struct applier {
         if (!has_records(v))
             return ignore("nothing to recover");
         count();
+        if (m.why == msg::start_reason::asked && in_reclaim(s, v))
+            return go_on(s, v);
         start_server(s, m.server,
                      m.why == msg::start_reason::dropped ? locks::gone : locks::may_be_held,
                      out.ops);
@@ -188,6 +208,8 @@ struct applier {
         // that nobody may.
         if (v.host == sender && (v.need || !has_records(v)))
             return;
+        if (v.host == sender && in_reclaim(s, v))
+            return go_on(s, v);
         const locks l = v.host == sender ? locks::may_be_held : locks::gone;
         v.host = sender;
         if (has_records(v) || v.need)
@@ -257,9 +279,13 @@ struct applier {
         if (v.host && v.host != sender)
             return ignore("only its host may say so");
         count();
-        settle(v);
+        // Settled it is at PURGE. Bad scenario: the deadline has passed, and before PURGE an
+        // operator starts a grace, or the group is founded anew. Its nfsd, taken for intact, keeps
+        // everybody on record: who has not reclaimed loses his lock to others, and reclaims it in
+        // the next grace.
+        v.need = false;
         if (m.how == msg::outcome::intact) {
-            v.needed = false;
+            settle(v);
             v.records.renew(s.current);
             out.ops.push_back(store_op::renew{m.server, s.current});
         }
@@ -283,6 +309,7 @@ struct applier {
         for (auto& [name, v] : s.servers) {
             if (!v.needed)
                 continue;
+            v.settled = v.start;
             v.records.purge(s.recovery);
             out.ops.push_back(store_op::purge{name, s.recovery});
         }
@@ -407,11 +434,14 @@ applied found(state& s, const founding& f) {
     // A server whose nfsd never stopped keeps its host. A host that is not here may still run it
     // without a daemon: its death will come as NODEDOWN.
     std::map<std::string, standing> found;
+    std::set<std::string> halfway;
     for (auto& [name, v] : s.servers) {
+        if (in_reclaim(s, v))
+            halfway.insert(name);
         if (f.hellos.contains(v.host))
             v.host = {};
         if (v.host) // nobody knows how far it has come
-            found[name] = v.need ? standing::reclaiming : standing::intact;
+            found[name] = in_reclaim(s, v) ? standing::reclaiming : standing::intact;
         for (const auto& [id, said] : f.hellos) {
             auto runs = said.second.running.find(name);
             if (v.host || runs == said.second.running.end())
@@ -426,15 +456,13 @@ applied found(state& s, const founding& f) {
     s.purge_at = s.epoch_at = {};
     s.last_done = {};
     for (auto& [name, v] : s.servers) {
-        const bool needed = v.need;
         if (!has_records(v)) {
             settle(v);
-            v.needed = false;
-        } else if (needed && found[name] == standing::reclaiming) {
+        } else if (halfway.contains(name) && found[name] == standing::reclaiming) {
             // Bad scenario: half of its clients had reclaimed when the group lost its state. Those
             // do not know and will not do it again; the others still may.
             open_epoch(s);
-            number(s, v);
+            go_on(s, v);
             v.needed = true;
             v.records.part(before, s.recovery, s.current);
         } else {

@@ -616,6 +616,14 @@ void fsm::on(const input::create& c) {
     records_.push_back({c.id, {false, c.server, c.client, c.princhash}, {}, {}});
 }
 
+// What an nfsd asked that is no more. Bad scenario: a client's reclaim waits while this node is out
+// of the group, and the nfsd ends meanwhile. Said after the START that stands for its lost locks,
+// the record passes for a reclaim out of that START's list: the client may not reclaim, and has
+// nothing.
+void fsm::forget_upcalls(const std::string& server) {
+    std::erase_if(records_, [&](const pending_record& p) { return p.change.server == server; });
+}
+
 void fsm::on(const input::remove& r) {
     records_.push_back({r.id, {true, r.server, r.client, {}}, {}, {}});
 }
@@ -690,6 +698,7 @@ void fsm::on(const input::grace_start& g) {
         i->running = false;
         i->answered = {};
     }
+    forget_upcalls(g.server);
     grace_starts_.push_back({g.server, g.id, now_ + params_.grace_start_hold});
 }
 
@@ -718,8 +727,10 @@ void fsm::decide_grace_starts() {
         const bool known = synced_ && it != state_.servers.end();
         const bool ours = known && it->second.host == params_.self;
         if (now_ < g.give_up) {
+            // Bad scenario: this node is cut off, and what its side heard last was a purge; its
+            // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
             const bool ready =
-                ours && !i.dropped &&
+                ours && acting() && !i.dropped &&
                 (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.
@@ -745,7 +756,7 @@ void fsm::decide_grace_starts() {
             for (const auto& [client, rec] : it->second.records)
                 if (rec.at <= state_.recovery)
                     clients.push_back({client, rec.princhash});
-        i.answered = ours ? it->second.start : start_count{};
+        i.answered = ours && acting() ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;
         tell(news_level::info, "server " + g.server + ": nfsd is up; " +

@@ -221,6 +221,13 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
         m && mine && a.counted && m->why == msg::start_reason::dropped)
         if (instance* i = instance_of(m->server))
             i->dropped = false;
+    // Bad scenario: nfsd ends while its last client's Remove is on its way, and its START is void.
+    // It is served again, clients come, and when it ends once more, that START "was said already".
+    if (const auto* m = std::get_if<msg::start>(&env.body);
+        m && mine && !a.counted && env.view == state_.view)
+        std::erase_if(said_, [&](const auto& e) {
+            return std::get<said>(e) == said::start && std::get<std::string>(e) == m->server;
+        });
     if (!a.counted) {
         tell(news_level::debug,
              describe(env.body) + " from node " + name_of(sender) + " is void: " + a.why_void);

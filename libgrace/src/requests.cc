@@ -34,6 +34,7 @@ void fsm::on(const input::nfsd_ended& e) {
     i.dropped |= i.running && !i.stopping;
     i.running = false;
     i.answered = {};
+    forget_upcalls(e.server);
 }
 
 void fsm::on(const input::instance_gone& g) {
@@ -63,6 +64,7 @@ void fsm::on(const input::stop& q) {
 
 void fsm::on(const input::released& q) {
     instances_.erase(q.server);
+    forget_upcalls(q.server);
     ask(q.id, request_kind::released, q.server);
 }
 
@@ -71,6 +73,12 @@ void fsm::on(const input::start& q) {
 }
 void fsm::on(const input::lift& q) {
     ask(q.id, request_kind::lift, q.server);
+    // Bad scenario: it is asked where graced has just started, before the group has answered. While
+    // it waits, a node dies; what it would end then is a grace that nobody knew of who asked.
+    if (synced_)
+        for (const auto& [name, server] : state_.servers)
+            if (server.need && (q.server.empty() || name == q.server))
+                requests_[q.id].lifting[name] = server.start;
 }
 void fsm::on(const input::fence_news& q) {
     ask(q.id, request_kind::fence_news, {}, q.node);
@@ -101,6 +109,10 @@ bool fsm::settle(ticket id, request& r) {
     };
     if (r.kind == request_kind::wait)
         return synced_ && current_phase() == r.until ? finish(request_status::done) : false;
+    if (r.kind == request_kind::lift && !synced_)
+        return finish(request_status::not_quorate,
+                      "this node has no quorum, or has not joined the group yet, and does not know "
+                      "what would be lifted: ask again, or on another node");
     if (!acting()) {
         // Not since it was asked: a request may wait for a fencing for minutes, and each change of
         // the membership leaves the node undecided for a moment.
@@ -191,15 +203,10 @@ bool fsm::settle(ticket id, request& r) {
     case request_kind::lift: {
         if (!r.server.empty() && !v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
-        if (r.lifting.empty()) {
-            for (const auto& [name, server] : state_.servers)
-                if (server.need && (r.server.empty() || name == r.server))
-                    r.lifting[name] = server.start;
-            if (r.lifting.empty())
-                return finish(request_status::void_now,
-                              in_grace(state_) ? "no such server NEEDs: the grace is being lifted"
-                                               : "there is no grace to lift");
-        }
+        if (r.lifting.empty())
+            return finish(request_status::void_now,
+                          in_grace(state_) ? "no such server NEEDs: the grace is being lifted"
+                                           : "there is no grace to lift");
         bool waiting = false;
         for (const auto& [name, start] : r.lifting) {
             const server_state& server = state_.servers.at(name);

@@ -16,8 +16,8 @@
 namespace grace {
 namespace {
 constexpr std::size_t max_buffered = 64u << 20;
-// Parts of one snapshot between this node and its own hearing of them. Corosync's queue is shared by
-// all that the node says. Bad scenario: 80 MB of snapshot stand in it, the next heartbeat behind
+// Parts of one snapshot between this node and its own hearing of them. Corosync's queue is shared
+// by all that the node says. Bad scenario: 80 MB of snapshot stand in it, the next heartbeat behind
 // them, and every gate of this node closes.
 constexpr std::uint32_t parts_under_way = 2;
 constexpr duration hello_patience = seconds(5); // without any part of a snapshot
@@ -113,6 +113,14 @@ void fsm::on(const input::ring& r) {
 }
 
 void fsm::on(const input::quorum& q) {
+    // What came before its snapshot is in there.
+    if (synced_ && q.ring_seq > synced_in_) {
+        // Not only when the group's news are as far: by then the next ring may be quorate.
+        if (!q.quorate)
+            lose_sync("quorum is lost");
+        else if (others_may_have_gone_on(q))
+            lose_sync("nodes left and came back, and may have gone on without it");
+    }
     quorum_ = q;
     // Bad scenario: a node that was cut off hears late, with the state of the others by then, that
     // they had left its ring. What came before its snapshot is in there.
@@ -128,6 +136,21 @@ void fsm::on(const input::quorum& q) {
                          "node " + name_of(id) + " was out of the ring for a moment");
             }
     judge_loss();
+}
+
+// Bad scenario: node 2 of three is paused; nodes 1 and 3 go on and acknowledge a removal. Node 1
+// reboots, node 3 stops, node 2 wakes up in a ring with node 1. That is quorate, and no daemon is
+// there that would join the group: to node 2 it looks as if both had just died, and its old state
+// would become the latest.
+bool fsm::others_may_have_gone_on(const input::quorum& q) const {
+    std::uint64_t with_us_all_along = 0;
+    bool new_ones = false;
+    for (const auto& [id, votes] : q.votes)
+        if (quorum_.votes.contains(id) && !q.left.contains(id))
+            with_us_all_along += votes;
+        else
+            new_ones = true;
+    return new_ones && !q.left.empty() && with_us_all_along * 2 <= q.expected;
 }
 
 // Ring and quorum come on descriptors of their own, in any order.

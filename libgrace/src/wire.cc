@@ -108,10 +108,12 @@ void get_time(reader& r, std::int64_t& t) {
 // What every state satisfies that apply() made. A snapshot that breaks it would end each daemon
 // that adopts it (invariants.cc), after every restart anew.
 bool consistent(const state& s) {
-    for (const auto& [name, v] : s.servers)
+    for (const auto& [name, v] : s.servers) {
+        const bool settled = v.settled == v.start;
         if (v.start > s.starts || v.lost > v.start || v.settled > v.start ||
-            v.need == (v.settled == v.start))
+            (v.need ? settled : !settled && (!v.needed || s.lifting)))
             return false;
+    }
     return s.current && s.current.value < count_limit && s.applied.value < count_limit &&
            s.starts.value < count_limit && s.view.number < count_limit && s.recovery < s.current &&
            (in_grace(s) || !any_need(s)) && (!s.lifting || (in_grace(s) && !any_need(s)));

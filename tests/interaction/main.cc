@@ -178,7 +178,11 @@ private:
             for (std::size_t i = 1; i < w.size(); ++i)
                 parts.push_back(node_set(w[i]));
             s.split(parts);
-        } else if (verb == "leave-dlm")
+        } else if (verb == "pause")
+            s.pause(s.daemon_at(number(arg(1))));
+        else if (verb == "wake")
+            s.wake(s.daemon_at(number(arg(1))));
+        else if (verb == "leave-dlm")
             s.at(number(arg(1))).in_dlm = false;
         else if (verb == "keeper-gives-up") { // PR and EX of a node without daemon
             auto& held = s.locks["grace"].holders[node_id{number(arg(1))}];

@@ -98,7 +98,7 @@ void stage::announce_quorum(const std::set<node_id>& partition, const std::set<n
     for (node_id n : partition)
         q.votes[n] = 1;
     for (node_id id : to)
-        if (node& n = nodes.at(id); n.daemon)
+        if (node& n = nodes.at(id); n.daemon && !n.paused)
             (n.held.contains(queue::quorum) ? n.quorum_news : n.inbox).push_back(q);
 }
 
@@ -106,6 +106,8 @@ void stage::announce_quorum(const std::set<node_id>& partition, const std::set<n
 void stage::reform(const std::set<node_id>& members, const std::set<node_id>& joined,
                    const std::vector<input::departed>& left, bool new_ring) {
     for (node_id n : members) {
+        if (nodes.at(n).paused)
+            continue;
         input::confchg c{{members.begin(), members.end()}, {joined.begin(), joined.end()}, left};
         nodes.at(n).inbox.push_back(c);
         if (new_ring)
@@ -152,8 +154,8 @@ void stage::leave(node& n) {
     n.left = true;
     group.erase(n.id);
     reform(group, {}, {{n.id, input::left_reason::process}}, false);
-    n.inbox.push_back(input::confchg{
-        {group.begin(), group.end()}, {}, {{n.id, input::left_reason::process}}});
+    n.inbox.push_back(
+        input::confchg{{group.begin(), group.end()}, {}, {{n.id, input::left_reason::process}}});
 }
 
 void stage::join_again(node& n) {
@@ -165,6 +167,7 @@ void stage::join_again(node& n) {
 
 void stage::kill(node& n) {
     const bool was_out = std::exchange(n.left, false);
+    n.paused = false;
     n.daemon.reset();
     n.outbox.clear();
     n.inbox.clear();
@@ -247,6 +250,8 @@ void stage::split(const std::vector<std::set<node_id>>& parts) {
         std::set<node_id> group = group_of(*p.begin());
         ++ring_;
         for (node_id n : group) { // each side sees others join and leave
+            if (nodes.at(n).paused)
+                continue;
             input::confchg c{{group.begin(), group.end()}, {}, {}};
             for (node_id m : group)
                 if (!were[n].contains(m))
@@ -259,6 +264,37 @@ void stage::split(const std::vector<std::set<node_id>>& parts) {
         }
         announce_quorum(partition, partition);
     }
+}
+
+void stage::pause(node& n) {
+    n.paused = true;
+    n.group_then = group_of(n.id);
+    n.partition_then = partition_of(n.id);
+}
+
+// First it loses those of its old ring, then it sees who is in the new one.
+void stage::wake(node& n) {
+    n.paused = false;
+    const std::set<node_id> group = group_of(n.id), partition = partition_of(n.id);
+    ++ring_;
+    input::confchg gone{{n.id}, {}, {}};
+    for (node_id m : n.group_then)
+        if (m != n.id)
+            gone.left.push_back({m, input::left_reason::node});
+    n.inbox.push_back(gone);
+    std::set<node_id> others = group, left = n.partition_then;
+    others.erase(n.id);
+    left.erase(n.id);
+    const std::vector<node_id> members(group.begin(), group.end());
+    if (!others.empty())
+        n.inbox.push_back(input::confchg{members, {others.begin(), others.end()}, {}});
+    for (node_id m : others) {
+        nodes.at(m).inbox.push_back(input::confchg{members, {n.id}, {}});
+        nodes.at(m).inbox.push_back(input::ring{ring_});
+    }
+    n.inbox.push_back(input::ring{ring_});
+    announce_quorum(partition, others);
+    announce_quorum(partition, {n.id}, left);
 }
 
 // --- one step, and what it wants done ---

@@ -32,6 +32,9 @@ struct node {
     node_id id;
     bool powered = false, in_dlm = false;
     bool left = false; // its daemon is not in the group
+    // It stands still, and its rings pass without it: whom it will miss when it wakes.
+    bool paused = false;
+    std::set<node_id> group_then, partition_then;
     std::unique_ptr<fsm> daemon;
     std::uint64_t lives = 0; // daemons so far
     std::uint64_t boots = 0; // of the node
@@ -85,6 +88,8 @@ public:
     void reboot(node&);
     void fence(node_id); // its locks are gone, the DLM goes on
     void split(const std::vector<std::set<node_id>>& parts);
+    void pause(node&);
+    void wake(node&); // into a ring with those who hear it now
     void attach(node&);
     void trip(node&);
 

@@ -190,8 +190,15 @@ void checker::merged(node& n) {
 void checker::committing(node& n, const store_batch& batch) {
     for (const store_operation& op : batch) {
         const auto* p = std::get_if<store_op::purge>(&op);
-        if (!p || !w_.quorate(n.id) || w_.unfenced.contains(n.id) || purged_[p->server] >= p->limit)
+        if (!p || purged_[p->server] >= p->limit)
             continue;
+        if (!w_.quorate(n.id) || w_.unfenced.contains(n.id)) {
+            const bool others_go_on =
+                std::ranges::any_of(w_.nodes, [&](auto& e) { return w_.quorate(e.first); });
+            if (!others_go_on)
+                truth.purged_or_not(p->server);
+            continue;
+        }
         purged_[p->server] = p->limit;
         twin::server& v = truth.servers[p->server];
         for (auto& [id, other] : w_.nodes)
@@ -261,7 +268,7 @@ void checker::reclaim_opened(node& n, const std::string& server) {
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (n.corosync && w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
+        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
@@ -541,7 +548,12 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     confirmed_[{n.id, server}].clear();
     const auto& list = n.nfsd_lists[server];
     twin::server& v = truth.servers[server];
-    homes_[server] = n.id;
+    // Where the DLM waits for a fencing it can lock nothing: it is nobody's home, and has nothing
+    // to lose when the node goes.
+    if (w_.unfenced.contains(n.id))
+        behind_.insert({n.id, server});
+    else
+        homes_[server] = n.id;
     for (const std::string& client : list)
         if (v.clients[client].rec == on_record::no)
             fail("S3: " + client + " of " + server + " was purged, and may reclaim");

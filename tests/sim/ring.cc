@@ -180,15 +180,18 @@ void world::leave_group(node& n, std::uint64_t life) {
     tell_confchg(at->second, change);
 }
 
-void world::go_out(node& n, std::uint64_t life) {
-    if (n.life != life || !n.daemon || n.out_of_group)
+// As the adapter does: where corosync says TRY_AGAIN, what was asked for last counts.
+void world::regroup(node& n, std::uint64_t life) {
+    if (n.life != life || !n.daemon || n.out_of_group == n.wants_out)
         return;
     auto at = component_of_.find(n.id);
     if (at != component_of_.end() && rings_[at->second].stalled) {
-        after(milliseconds(20), [this, &n, life] { go_out(n, life); });
+        after(milliseconds(20), [this, &n, life] { regroup(n, life); });
         return;
     }
-    n.out_of_group = true;
+    n.out_of_group = n.wants_out;
+    if (!n.out_of_group)
+        return join_group(n, life);
     if (at == component_of_.end())
         return;
     leave_group(n, life);
@@ -391,20 +394,23 @@ void world::gather(unsigned side) {
             ring.insert(id);
     // Who died with all the others, too, must be fenced first, and who was not there when those
     // that are here came up (dlm: enable_startup_fencing).
-    if (ring.size() * 2 > nodes.size())
+    const bool quorate = ring.size() * 2 > nodes.size();
+    if (quorate)
         for (auto& [id, n] : nodes)
             if (n->powered && !ring.contains(id))
                 unfenced.insert(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
-    // Members of their rings that do not come along, and that nobody has missed so far.
+    // Members of their rings that do not come along, and that nobody has missed so far. Who comes
+    // together on another side is missed by them, as if it had waited for the token's time.
     for (node_id id : std::set<node_id>(ring))
         for (node_id m : ring_of(id)) {
-            if (side != 0 || ring.contains(m) || component(m) != component(id))
+            if (ring.contains(m) || component(m) != component(id) || (side != 0 && quorate))
                 continue;
-            unfenced.insert(m);
-            locks.freeze(m);
+            const node_id missed = side == 0 ? m : id;
+            unfenced.insert(missed);
+            locks.freeze(missed);
         }
     std::erase_if(component_of_, [&](auto& e) {
         const node& n = *nodes.at(e.first);
@@ -476,11 +482,14 @@ void world::leave(unsigned i) {
     n.trip_pending = false;
     n.kern.gate = gate_state::closed; // dlm_controld ends with it: the lockspace stops
     ++n.kern.trips;
-    if (n.daemon) // it has lost corosync
-        after(hop(), [this, &n, l = n.life] {
+    if (n.daemon) { // it has lost corosync, and hears of that next
+        const duration d = hop();
+        n.told_at = now + d;
+        after(d, [this, &n, l = n.life] {
             if (l == n.life)
                 kill_daemon(n.id.value);
         });
+    }
     unfenced.insert(n.id);
     locks.freeze(n.id);
     gather(n.side);

@@ -537,7 +537,11 @@ void run::serves(node& n) {
         auto a = n.answers.find(request.first.value);
         if (a == n.answers.end())
             return false;
-        if (a->second.first == request_status::done && !n.running.contains(key.second)) {
+        // An nfsd that waits for its clients holds nfsd_mutex: nobody can start it a second time.
+        const bool starting = std::ranges::any_of(
+            n.grace_starts, [&](const auto& g) { return g.second == key.second; });
+        if (a->second.first == request_status::done && !starting &&
+            !n.running.contains(key.second)) {
             say("nfsd of " + key.second + " starts on node " + str(n.id.value));
             checker_.nfsd_asked(n, key.second);
             w_.nfsd_start(n.id.value, key.second);

@@ -97,6 +97,13 @@ public:
             c.had = false;
         }
     }
+    // A purge that was said when a ring broke, and no other is quorate: the database that the group
+    // is founded from has it, or has not.
+    void purged_or_not(const std::string& s) {
+        for (auto& [name, c] : servers[s].clients)
+            if (c.rec == on_record::yes && c.lost && !c.reclaimed)
+                c.rec = on_record::maybe;
+    }
     // Somebody whose lock was lost has neither got it back nor been purged: no gate may be open
     // where that has been noticed (anywhere: node none).
     static const std::string* owed(const server& v, node_id where = {}) {

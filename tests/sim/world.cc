@@ -19,15 +19,9 @@ void apply_batch(stored_state& s, const store_batch& batch) {
             overloaded{
                 [&](const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; },
                 [&](const store_op::remove_record& o) { s.records[o.server].erase(o.client); },
-                [&](const store_op::lower& o) {
-                    s.records[o.server].lower(o.limit);
-                },
-                [&](const store_op::renew& o) {
-                    s.records[o.server].renew(o.at);
-                },
-                [&](const store_op::purge& o) {
-                    s.records[o.server].purge(o.limit);
-                },
+                [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
+                [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
+                [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
                 [&](const store_op::replace_all& o) { s.records = o.records; },
                 [&](const store_op::put_meta& o) { s.meta = o.meta; },
             },
@@ -73,16 +67,18 @@ void node::mcast(bytes m) {
 }
 
 void node::leave() {
-    world_.after(world_.next(*this, world::to_group),
-                 [this, l = life] { world_.go_out(*this, l); });
+    world_.after(world_.next(*this, world::to_group), [this, l = life] {
+        if (l == life)
+            wants_out = true;
+        world_.regroup(*this, l);
+    });
 }
 
 void node::join_again() {
     world_.after(world_.next(*this, world::to_group), [this, l = life] {
-        if (l != life || !daemon)
-            return;
-        out_of_group = false;
-        world_.join_group(*this, l);
+        if (l == life)
+            wants_out = false;
+        world_.regroup(*this, l);
     });
 }
 
@@ -356,7 +352,7 @@ void world::start_daemon(unsigned i) {
     ++n.life;
     n.timer = n.timer_event = 0;
     n.stopped_until = n.paused ? n.stopped_until : 0;
-    n.disk_broken = n.out_of_group = false;
+    n.disk_broken = n.wants_out = n.out_of_group = false;
     n.last.clear();
     parameters p = defaults;
     p.self = n.id;
@@ -434,6 +430,7 @@ void world::kill_daemon(unsigned i) {
     lose_unsynced(n);
     const std::uint64_t life = n.life++;
     n.locks_in_doubt = false;
+    n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();

@@ -73,7 +73,8 @@ public:
     bool disk_full = false;
     bool disk_broken = false;      // the store has said that it failed: commits are lost
     std::uint64_t store_life = 0;  // of the store; commits of an older one become nothing
-    bool out_of_group = false;     // the daemon has left it, and lives
+    bool wants_out = false;        // of the group: what the daemon asked for last …
+    bool out_of_group = false;     // … and what is; it lives
     unsigned crash_in = 0;         // power fails in the midst of so many commits from now; 0: not
     unsigned refuse = 0;           // so many conversions upward are refused with EDEADLK
     std::set<std::string> running; // servers whose nfsd runs here
@@ -253,7 +254,7 @@ private:
     void hand_out(node_id from, const message&, const std::set<node_id>& to);
     void join_group(node&, std::uint64_t life);
     void leave_group(node&, std::uint64_t life);
-    void go_out(node&, std::uint64_t life); // its daemon leaves the group, and hears of it
+    void regroup(node&, std::uint64_t life); // its daemon leaves the group, or joins it again
     void tell_confchg(std::uint64_t component, const input::confchg&);
     void reform(const std::set<node_id>& ring);
     void recover(std::uint64_t component); // the token's time is over: new rings of who is there

@@ -97,8 +97,14 @@ TEST_CASE(
     s.lifting = true;
     CHECK_FALSE(good(s)); // with a NEED
     v.need = false;
+    v.needed = true;
+    CHECK_FALSE(good(s)); // purged, and not settled
+    s.lifting = false;
+    CHECK(good(s)); // done
+    v.needed = false;
     CHECK_FALSE(good(s)); // NEEDs not, and is not settled
     v.settled = v.start;
+    s.lifting = true;
     CHECK(good(s)); // lifting
     s.starts = start_count{1};
     CHECK_FALSE(good(s)); // fewer STARTs than its last one's number

@@ -42,7 +42,10 @@ struct recorder {
     std::vector<op> log;
     std::atomic<int> fail_syncs{0};     // so many syncs from now on fail with EIO
     std::atomic<int> stall_ms{0};       // each sync takes so long
-    std::atomic<int> slow_writes_us{0}; // each write
+    // Writes take slow_write_us each until they have taken slow_for_us together: so long a commit takes
+    // at least, however many writes SQLite makes of it, and not much longer.
+    static constexpr int slow_write_us = 700;
+    std::atomic<int> slow_for_us{0};
     std::atomic<bool> fail_writes{false}; // ENOSPC
 
     void start(const std::string& dir) {
@@ -101,8 +104,9 @@ inline int do_write(sqlite3_file* f, const void* data, int n, sqlite3_int64 at) 
     if (me->name != nullptr && the_disk().fail_writes) {
         return SQLITE_FULL;
     }
-    if (const int us = the_disk().slow_writes_us; me->name != nullptr && us > 0) {
-        ::usleep(static_cast<useconds_t>(us));
+    if (me->name != nullptr && the_disk().slow_for_us > 0) {
+        the_disk().slow_for_us -= recorder::slow_write_us;
+        ::usleep(recorder::slow_write_us);
     }
     const int rc = me->real()->pMethods->xWrite(me->real(), data, n, at);
     if (rc == SQLITE_OK && me->name != nullptr) {

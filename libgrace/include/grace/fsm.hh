@@ -218,6 +218,7 @@ private:
     void decide_founding();
     void on_new_view();
     void judge_loss();
+    bool others_may_have_gone_on(const input::quorum&) const;
     void persist(store_batch);
 
     // --- fsm.cc: the rules ---
@@ -234,6 +235,7 @@ private:
     void decide_barrier();
     void decide_checks();
     void decide_records();
+    void forget_upcalls(const std::string& server);
     void decide_grace_starts();
     void decide_requests();
     bool settle(ticket, request&); // true: answered

@@ -40,7 +40,7 @@ struct server_state {
     bool needed = false; // it NEEDed in this grace; the purge concerns it
     start_count start;   // number of its last START
     start_count lost;    // … of the last one that stands for locks that are gone for sure
-    start_count settled; // … of the last one that was done; start, unless it NEEDs
+    start_count settled; // … of the last one that was done, and purged
     record_map records;
     bool operator==(const server_state&) const = default;
 };

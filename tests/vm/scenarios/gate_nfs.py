@@ -38,6 +38,7 @@ def run(cluster):
     assert local.test().startswith("held w 0 0")
     owner.unlock()
 
+    opens(cluster, shim)
     in_flight(cluster, shim, owner, local)
     reclaim(cluster, shim, owner, local, Locker(client2, NFS_FILE, "newcomer"))
     withdrawn(cluster, shim, owner, local)
@@ -68,6 +69,26 @@ def freeze(cluster, node):
 
 def thaw(cluster, node):
     cluster.services[node, "dlm_controld"].signal(signal.SIGCONT)
+
+
+def opens(cluster, shim):
+    """Opens, removals and renames are put off only where opens are reclaimed."""
+    client = cluster.clients[0]
+    work = "echo x > /mnt/new && mv /mnt/new /mnt/renamed && rm /mnt/renamed"
+    shim.close()
+    started = time.monotonic()
+    client.run(work, timeout=10)
+    took = time.monotonic() - started
+    assert [(each["held"], each["opens-blocked"]) for each in shim.namespaces().values()] == [(1, 0)]
+    shim.reclaim("give")
+    assert [each["opens-blocked"] for each in shim.namespaces().values()] == [1]
+    blocked = client.spawn(work, log="open")
+    time.sleep(5)
+    assert blocked.alive(), "an open passed where opens are reclaimed"
+    shim.reclaim("withdraw")
+    assert blocked.wait(60) == 0
+    shim.open()
+    cluster.step(f"gate closed: a client creates, renames and removes a file in {took:.1f} s; in state reclaim it has to wait")
 
 
 def in_flight(cluster, shim, owner, local):

@@ -28,7 +28,7 @@ def run(cluster):
     shim.start()
     namespaces(cluster, node, shim)
     servers(cluster, node, shim)
-    waiters(cluster, node, shim)
+    shim = waiters(cluster, node, shim, shimctl)
     traced(cluster, node, shim)
     shim = adopts(cluster, node, shim, shimctl)
     shim.program.kill()
@@ -163,6 +163,8 @@ def servers(cluster, node, shim):
         assert status["trips"] == trips + 1 and status["state"] == "closed", status
         mine = [each for each in shim.namespaces().values() if each["stops"]]
         assert len(mine) == 1 and not mine[0]["nfsd-up"], shim.namespaces()
+        story = [event[2]["nfsd-up"] for event in shim.events() if event[1] == "ns" and event[2]["netns-ino"] == mine[0]["netns-ino"]]
+        assert story[-2:] == [1, 0], f"events of the server: {story}"
         node.run("ip netns del s1")
         cluster.wait(lambda: len(shim.namespaces()) == 1, 20, "the namespace to be gone")
         shim.open()
@@ -170,19 +172,33 @@ def servers(cluster, node, shim):
     cluster.step("nfsd started and stopped in a namespace of its own: told up and down, its stop trips and is counted there only")
 
 
-def waiters(cluster, node, shim):
-    """The modules cannot go while somebody sleeps inside, daemon or not."""
-    shim.close()
-    waiter = Locker(node, FILE, "waiter")
-    waiter.start_lock()
-    cluster.wait(lambda: shim.status()["waiters"] == 1, 5, "a waiter")
+def waiters(cluster, node, shim, shimctl):
+    """The modules cannot go while somebody sleeps inside, at the gate or in the DLM, without a daemon that holds them."""
+    holder, queued, waiter = (Locker(node, FILE, name) for name in ("holder", "queued", "waiter"))
+    holder.lock("w", 0, 10)
+    queued.start_lock("w", 0, 10)
+    cluster.wait(lambda: "WAITING" in node.run("dlm_tool plocks data").out, 5, "a waiter in the DLM")
+    epoch = shim.epoch
+    shim.program.kill()
+    watch = _gate.Shim(node, shimctl, "unattached")
+    cluster.wait(lambda: watch.status()["attached"] == 0, 5, "the daemon's end to be seen")
     for module in ("gfs2_gate", "lockd_shim"):
-        assert node.run(f"rmmod {module}", check=False).rc, f"{module} went"
+        assert node.run(f"rmmod {module}", check=False).rc, f"{module} went with a waiter in the DLM"
+    holder.unlock()
+    cluster.wait(lambda: watch.status()["undone"] == 1, 10, "its grant to be undone")
+    queued.close()
+    waiter.start_lock("w", 20, 10)
+    cluster.wait(lambda: watch.status()["waiters"] == 1, 5, "a waiter at the gate")
+    for module in ("gfs2_gate", "lockd_shim"):
+        assert node.run(f"rmmod {module}", check=False).rc, f"{module} went with a waiter at the gate"
     assert node.run("modprobe -r gfs2", check=False).rc, "gfs2 went"
-    shim.open()
+    watch.epoch = epoch
+    watch.start()
     waiter.wait_granted(10)
     waiter.close()
-    cluster.step("with a waiter inside, no module can be unloaded")
+    holder.close()
+    cluster.step("with a waiter inside, at the gate or in the DLM, no module can be unloaded")
+    return watch
 
 
 def traced(cluster, node, shim):
