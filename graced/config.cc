@@ -845,15 +845,6 @@ private:
                 " s) may end before graced's longest one (twice the [grace] period: " +
                 std::to_string(longest) + " s); clients that come later lose their locks");
         }
-        const auto has = [&](const char* v) {
-            return std::find(server.nfs_versions.begin(), server.nfs_versions.end(), v) !=
-                   server.nfs_versions.end();
-        };
-        if (has("3")) {
-            config_.warnings.push_back(shown +
-                                       " nfs_versions: locks of NFSv3 clients over GFS2 are "
-                                       "broken in kernels before 6.8 (docs: NFSv3)");
-        }
     }
 
     static std::string canonical(const std::string& address) {

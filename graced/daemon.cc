@@ -75,6 +75,7 @@ daemon::~daemon() {
     engine_.reset();
     control_.reset();
     notify_.reset();
+    nfs3_.reset();
     import_.reset();
     tracker_.reset();
     locks_.reset();
@@ -155,6 +156,12 @@ std::optional<fatal> daemon::make_kernel() {
     return {};
 }
 
+kernel_port& daemon::kernel() {
+    return shim_       ? static_cast<kernel_port&>(*shim_)
+           : embedded_ ? static_cast<kernel_port&>(*embedded_)
+                       : *no_kernel_;
+}
+
 std::optional<fatal> daemon::start() {
     for (const std::string& w : config_.warnings)
         spdlog::warn("{}", w);
@@ -227,16 +234,19 @@ std::optional<fatal> daemon::start() {
 
     lock_port& locks = locks_ ? static_cast<lock_port&>(*locks_) : *local_;
     group_port& group = corosync_ ? static_cast<group_port&>(*corosync_) : *local_;
-    kernel_port& kernel = shim_       ? static_cast<kernel_port&>(*shim_)
-                          : embedded_ ? static_cast<kernel_port&>(*embedded_)
-                                      : *no_kernel_;
     std::optional<stored_state> database;
     if (!opened->created)
         database = std::move(opened->state);
     engine_ = std::make_unique<engine>(
-        ports{group, locks, *store_, kernel, *import_, *this, *this, *this}, boottime,
+        ports{group, locks, *store_, kernel(), *import_, *this, *this, *this}, boottime,
         [this](instant t) { arm(t); }, p, std::move(database));
     engine_->record();
+    nfs3_ = std::make_unique<nfs3_tracker>(
+        loop_, *import_, [this]() -> const fsm& { return engine_->machine(); }, boottime);
+    if (shim_)
+        shim_->hosts_from([this](const std::string& server) {
+            return reclaiming_hosts(engine_->machine().replicated(), server);
+        });
     engine_->before_effects([this] { keep_instances(); });
 
     control_options co;
@@ -328,6 +338,9 @@ void daemon::take(any_input in) {
         return die(exit_code::unavailable, k->why);
     try {
         engine_->take(std::move(in));
+        const fsm& f = engine_->machine();
+        if (shim_)
+            shim_->set_enforced(f.replicated().current, f.gate().trips, f.may_drop());
     } catch (const std::exception& e) {
         keep_crash(e.what());
         // Nothing that this process believes can be trusted any more. Its end closes the gate.
@@ -437,6 +450,7 @@ void daemon::every_second() {
         return true;
     });
     look_for_untracked();
+    nfs3_->every_second();
     const fsm& f = engine_->machine();
     std::string line = std::string(bypassed() ? "GATE BYPASSED, " : "") + "phase " +
                        (f.synced() ? to_string(f.current_phase()) : "unsynced") + ", C " +
@@ -476,7 +490,8 @@ void daemon::look_for_untracked() {
 }
 
 std::string daemon::untracked_text(const std::string& server) {
-    return "server " + server + ": its nfsd runs UNTRACKED: its clients are not on record and lose "
+    return "server " + server +
+           ": its nfsd runs UNTRACKED: its clients are not on record and lose "
            "their locks when it restarts or moves. Stop it and start it again (graced-server)";
 }
 
@@ -542,6 +557,7 @@ void daemon::adopt(const std::string& server, const server_instance& i) {
     take(input::instance_known{server, i.running, i.stopping, i.cld_version != 0, i.answered});
     tracker_->watch(server, i.pipe, i.cld_version,
                     i.nfsd_fs); // tells at once if its nfsd has gone since
+    nfs3_->watch(server, {i.callout, i.callout_user, i.rmtab});
 }
 
 std::optional<node_id> daemon::find_node(const std::string& name_or_id) const {
@@ -605,6 +621,9 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                 answer["nfsd_fs"][name] = i.nfsd_fs;
         return h.finish(answer);
     }
+    if (verb == "mounts")
+        return h.finish(mounts_json(engine_->machine(), server(), r.value("after_server", ""),
+                                    r.value("after_hex", ""), 10000));
     if (verb == "record") {
         // Handed over, not written: this process writes no file that somebody else names.
         if (peer.uid != 0)
@@ -644,11 +663,6 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                                          h.fail("failed", done.error().message);
                                  });
     }
-    if (verb == "server-hosts") {
-        if (shim_)
-            shim_->set_hosts(server(), r.at("hosts").get<std::vector<std::string>>());
-        return h.finish(nlohmann::json::object());
-    }
     if (verb == "import")
         return on_import(r, peer, h);
     if (verb == "server-start")
@@ -659,6 +673,7 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
         return ask(input::stop{server(), id});
     if (verb == "server-released") {
         tracker_->unwatch(server());
+        nfs3_->unwatch(server());
         if (shim_)
             shim_->forget(server());
         instances_->remove(server());
@@ -756,6 +771,9 @@ void daemon::on_server_start(const nlohmann::json& r, const reply_handle& h) {
     i.nfsd_fs = r.value("nfsd_fs", "");
     i.pipe = r.value("pipe", "");
     i.cld_version = r.value("cld_version", 2);
+    i.callout = r.value("callout", "");
+    i.callout_user = r.value("callout_user", std::uint32_t{0});
+    i.rmtab = r.value("rmtab", "");
     if (i.pipe.empty())
         return h.fail("bad_request", "server-start needs the path of the server's cld pipe");
     if (auto it = instances_->all().find(name);
@@ -784,6 +802,13 @@ void daemon::on_server_running(const nlohmann::json& r, const reply_handle& h) {
                                     " does not use graced as its client tracker: its clients would "
                                     "lose their locks at the next failover. Stop it and start it "
                                     "again with graced-server; see dmesg");
+    // Bad scenario: with upcalls v0 nfsd begins a grace of its own, as long as nfsv4gracetime says,
+    // although no client is on record; nobody NEEDs, so no DONE ends it, and for minutes no client
+    // gets a lock. Likewise an nfsd that was starting while its grace was lifted.
+    const fsm& f = engine_->machine();
+    const auto& servers = f.replicated().servers;
+    if (auto it = servers.find(name); f.synced() && it != servers.end() && !it->second.need)
+        kernel().end_nfsd_grace(name);
     h.finish(nlohmann::json::object());
 }
 

@@ -4,8 +4,14 @@ add_library(graced_engine STATIC ${CMAKE_CURRENT_SOURCE_DIR}/engine.cc ${CMAKE_C
 target_include_directories(graced_engine PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/graced)
 target_link_libraries(graced_engine PUBLIC grace PRIVATE graced_flags)
 
-add_executable(graced main.cc daemon.cc instances.cc record_import.cc status.cc)
+add_executable(graced main.cc daemon.cc instances.cc record_import.cc nfs3_tracker.cc status.cc)
 target_compile_definitions(graced PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
 target_link_libraries(graced PRIVATE graced_engine graced_config graced_group graced_locks graced_store
-  graced_control graced_notify graced_cld graced_shim graced_embedded_kernel CLI11::CLI11 graced_flags)
+  graced_control graced_notify graced_callout graced_import graced_cld graced_shim graced_embedded_kernel CLI11::CLI11 graced_flags)
 install(TARGETS graced DESTINATION ${CMAKE_INSTALL_SBINDIR})
+
+# What rpc.statd runs. Not beside the programs that people call.
+add_executable(graced-callout callout/main.cc)
+target_include_directories(graced-callout PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/libgrace/include)
+target_link_libraries(graced-callout PRIVATE graced_flags)
+install(TARGETS graced-callout DESTINATION ${CMAKE_INSTALL_SBINDIR})

@@ -15,6 +15,7 @@
 #include "graced/config.hh"
 #include "graced/engine.hh"
 #include "graced/instances.hh"
+#include "graced/nfs3_tracker.hh"
 #include "graced/record_import.hh"
 
 #include <memory>
@@ -59,6 +60,7 @@ private:
     void keep_crash(const std::string& why) const;
     std::optional<fatal> make_group(parameters&);
     std::optional<fatal> make_kernel();
+    kernel_port& kernel();
     void arm(instant);
     void keep_instances();
     void adopt(const std::string& server, const server_instance&);
@@ -94,6 +96,7 @@ private:
     std::unique_ptr<kernel_port> no_kernel_;
     std::unique_ptr<cld_tracker> tracker_;
     std::unique_ptr<record_import> import_;
+    std::unique_ptr<nfs3_tracker> nfs3_;
     std::unique_ptr<control_server> control_;
     std::unique_ptr<notifier> notify_;
     std::optional<instance_registry> instances_;

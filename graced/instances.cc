@@ -34,6 +34,9 @@ result<instance_registry> instance_registry::open(const std::string& directory) 
         i.nfsd_fs = j.value("nfsd_fs", "");
         i.pipe = j.value("pipe", "");
         i.cld_version = j.value("cld_version", 2);
+        i.callout = j.value("callout", "");
+        i.callout_user = j.value("callout_user", std::uint32_t{0});
+        i.rmtab = j.value("rmtab", "");
         i.running = j.value("running", false);
         i.stopping = j.value("stopping", false);
         i.answered = start_count{j.value("answered", std::uint64_t{0})};
@@ -53,6 +56,9 @@ result<void> instance_registry::put(const std::string& server, const server_inst
                               {"nfsd_fs", i.nfsd_fs},
                               {"pipe", i.pipe},
                               {"cld_version", i.cld_version},
+                              {"callout", i.callout},
+                              {"callout_user", i.callout_user},
+                              {"rmtab", i.rmtab},
                               {"running", i.running},
                               {"stopping", i.stopping},
                               {"answered", i.answered.value}}

@@ -16,6 +16,10 @@ struct server_instance {
     std::string nfsd_fs; // where its nfsd file system is mounted
     std::string pipe;    // its cld pipe
     int cld_version = 2;
+    // NFSv3 (nfs3_tracker.hh): the socket for statd's callout, who may speak there, mountd's rmtab.
+    std::string callout;
+    std::uint32_t callout_user = 0;
+    std::string rmtab;
     bool running = false;  // its nfsd has state
     bool stopping = false; // … and somebody is about to end it
     start_count answered;  // START whose records its nfsd was given

@@ -25,7 +25,7 @@ void record_import::begin(const nlohmann::json& r, const fsm& machine, const rep
                           "nothing was imported. --force imports all the same");
 
     struct wanted {
-        std::string name, princhash;
+        std::string key, payload;
         bool remove;
     };
     std::vector<wanted> changes;
@@ -36,42 +36,70 @@ void record_import::begin(const nlohmann::json& r, const fsm& machine, const rep
             hash->size() > max_princhash)
             return h.fail("bad_request",
                           "a record has a name of 1 to 1024 bytes and a hash of 32 at most");
-        changes.push_back({*name, *hash, false});
+        changes.push_back({nfs4_key(*name), *hash, false});
     }
     for (const auto& c : r.value("remove", nlohmann::json::array())) {
         const auto name = from_hex(c.get<std::string>());
         if (!name || name->empty() || name->size() > max_client_name)
             return h.fail("bad_request", "a name has 1 to 1024 bytes");
-        changes.push_back({*name, {}, true});
+        changes.push_back({nfs4_key(*name), {}, true});
+    }
+    for (const auto& c : r.value("hosts", nlohmann::json::array())) {
+        const auto host = c.get<std::string>();
+        if (!is_host_name(host))
+            return h.fail("bad_request", "an NFSv3 client has a name or an address");
+        changes.push_back({nlm_key(host), {}, false});
+    }
+    for (const auto& c : r.value("mounts", nlohmann::json::array())) {
+        const auto client = c.at("client").get<std::string>();
+        const auto path = from_hex(c.at("path_hex").get<std::string>());
+        if (!is_host_name(client) || !path || !is_mount_path(*path))
+            return h.fail("bad_request", "a mount has a client and an absolute path");
+        changes.push_back({mount_key(client, *path),
+                           encode_mount_count(c.value("count", std::uint32_t{1})), false});
     }
 
     std::size_t added = 0, changed = 0, known = 0, removed = 0;
-    std::vector<any_input> inputs;
+    std::vector<wanted> missing;
     auto work = std::make_shared<job>();
     work->reply = h;
     work->server = r.value("last", false) ? server : "";
     for (const wanted& w : changes) {
-        const auto has = v->second.records.find(w.name);
-        const bool there = has != v->second.records.end();
-        if (w.remove ? !there : there && has->second.princhash == w.princhash) {
+        const record_map& all =
+            kind_of(w.key) == record_kind::mount ? v->second.mounts : v->second.records;
+        const auto has = all.find(w.key);
+        const bool there = has != all.end();
+        if (w.remove ? !there
+                     : there && (kind_of(w.key) == record_kind::nlm ||
+                                 has->second.princhash == w.payload)) {
             // Not recorded anew: in a grace that would count as reclaimed.
             known += w.remove ? 0 : 1;
             continue;
         }
-        const ticket id{++last_};
-        open_[id] = work;
-        ++work->open;
         (w.remove ? removed : there ? changed : added) += 1;
-        if (w.remove)
-            inputs.emplace_back(input::remove{server, w.name, id});
-        else
-            inputs.emplace_back(input::create{server, w.name, w.princhash, id});
+        missing.push_back(w);
     }
+    work->open = missing.size();
     work->counts = {{"added", added}, {"changed", changed}, {"known", known}, {"removed", removed}};
     if (work->open == 0)
         return finish(*work);
-    for (any_input& in : inputs)
-        take_(std::move(in));
+    for (const wanted& w : missing)
+        change(server, w.key, w.payload, w.remove, [this, work](upcall_status status) {
+            work->refused += status == upcall_status::ok ? 0 : 1;
+            if (--work->open == 0)
+                finish(*work);
+        });
+}
+
+void record_import::change(const std::string& server, const std::string& key,
+                           const std::string& payload, bool remove,
+                           std::function<void(upcall_status)> done) {
+    const ticket id{++last_};
+    open_[id] = std::move(done);
+    if (remove)
+        take_(input::remove{server, key, id});
+    else
+        take_(input::create{server, key, payload, id});
 }
 
 void record_import::finish(job& work) {
@@ -88,11 +116,9 @@ void record_import::answer(ticket id, upcall_status status) {
             nfsd_.answer(id, status);
         return;
     }
-    const auto work = it->second;
+    const auto done = std::move(it->second);
     open_.erase(it);
-    work->refused += status == upcall_status::ok ? 0 : 1;
-    if (--work->open == 0)
-        finish(*work);
+    done(status);
 }
 
 void record_import::answer_grace_start(ticket id, const std::vector<known_client>& clients) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Records that come from a person (gracectl import) instead of from nfsd: they take the same way
-// through the agreed stream, and are answered when they are durable on every live member.
+// Records that come from elsewhere than from nfsd: from a person (gracectl import), from statd and
+// mountd (nfs3_tracker.hh). They take the same way through the agreed stream, and are answered when
+// they are durable on every live member.
 //
 // It stands between the engine and nfsd's tracker: what answers one of its own tickets stays here.
 #pragma once
@@ -23,8 +24,13 @@ public:
         , take_(std::move(take))
         , ended_(std::move(ended)) {}
 
-    // {"server", "records": [{"name_hex", "princhash_hex"}], "remove": [name_hex], "force",
-    // "last"}. Answers with how many were added, changed, known already, removed, and refused. The
+    // One record, by its key (record_key.hh). `done` may be called from within, and must not change
+    // another one.
+    void change(const std::string& server, const std::string& key, const std::string& payload,
+                bool remove, std::function<void(upcall_status)> done);
+
+    // {"server", "records": [{"name_hex", "princhash_hex"}], "remove": [name_hex], "hosts":
+    // [name], "mounts": [{"client", "path_hex", "count"}], "force", "last"}. Answers with how many were added, changed, known already, removed, and refused. The
     // server must be hosted here and not running under graced: its nfsd's own records are newer
     // than any file. `force` takes them all the same. `last`: no other request of this import
     // follows.
@@ -49,7 +55,7 @@ private:
     std::function<void(any_input)> take_;
     std::function<void(const std::string&)> ended_;
     std::uint64_t last_ = own;
-    std::map<ticket, std::shared_ptr<job>> open_;
+    std::map<ticket, std::function<void(upcall_status)>> open_;
 };
 
 } // namespace grace

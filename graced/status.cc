@@ -4,6 +4,7 @@
 #include "graced/hex.hh"
 
 #include <cctype>
+#include <functional>
 
 namespace grace {
 namespace {
@@ -93,35 +94,77 @@ json status_json(const fsm& f, const status_context& c) {
             {"version", GRACED_VERSION}};
 }
 
+namespace {
+
+// A page of the records in `map` of each server: at most `limit`, after the one with this key.
+json page(const fsm& f, record_map server_state::*map, const std::string& server,
+          const std::string& after_server, const std::string& after_hex, std::size_t limit,
+          const std::function<json(const server_state&, const std::string& key, const record&)>& show,
+          bool& more) {
+    json all = json::array();
+    const std::string after = from_hex(after_hex).value_or("");
+    for (const auto& [name, v] : f.replicated().servers) {
+        if ((!server.empty() && name != server) || name < after_server)
+            continue;
+        const record_map& records = v.*map;
+        for (auto i = name == after_server ? records.upper_bound(after) : records.begin();
+             i != records.end(); ++i) {
+            if (all.size() == limit) {
+                more = true;
+                return all;
+            }
+            json one = show(v, i->first, i->second);
+            one["server"] = name;
+            one["key_hex"] = to_hex(i->first);
+            all.push_back(std::move(one));
+        }
+    }
+    return all;
+}
+
+} // namespace
+
 json clients_json(const fsm& f, const std::string& server, const std::string& after_server,
                   const std::string& after_hex, std::size_t limit) {
-    const state& s = f.replicated();
-    json clients = json::array();
     bool more = false;
-    for (const auto& [name, v] : s.servers) {
-        if (!server.empty() && name != server)
-            continue;
-        if (name < after_server)
-            continue;
-        for (const auto& [client, rec] : v.records) {
-            if (name == after_server && to_hex(client) <= after_hex)
-                continue;
-            if (clients.size() == limit) {
-                more = true;
-                break;
+    json clients = page(
+        f, &server_state::records, server, after_server, after_hex, limit,
+        [&](const server_state& v, const std::string& key, const record& rec) {
+            const std::string name(client_in(key));
+            json one = {{"name", printable(name)},
+                        {"name_hex", to_hex(name)},
+                        {"epoch", rec.at.value},
+                        {"reclaimed", !v.need || rec.at > f.replicated().recovery}};
+            if (kind_of(key) == record_kind::nlm) {
+                one["protocol"] = "NFSv3";
+                one["since_epoch"] = since_of(rec).value;
+                one["principal"] = false;
+                one["principal_hex"] = "";
+            } else {
+                one["protocol"] = "NFSv4";
+                one["principal"] = !rec.princhash.empty();
+                one["principal_hex"] = to_hex(rec.princhash);
             }
-            clients.push_back({{"server", name},
-                               {"name", printable(client)},
-                               {"name_hex", to_hex(client)},
-                               {"epoch", rec.at.value},
-                               {"reclaimed", !v.need || rec.at > s.recovery},
-                               {"principal", !rec.princhash.empty()},
-                               {"principal_hex", to_hex(rec.princhash)}});
-        }
-        if (more)
-            break;
-    }
-    return {{"clients", clients}, {"more", more}};
+            return one;
+        },
+        more);
+    return {{"clients", std::move(clients)}, {"more", more}};
+}
+
+json mounts_json(const fsm& f, const std::string& server, const std::string& after_server,
+                 const std::string& after_hex, std::size_t limit) {
+    bool more = false;
+    json mounts = page(
+        f, &server_state::mounts, server, after_server, after_hex, limit,
+        [](const server_state&, const std::string& key, const record& rec) {
+            return json{{"client", printable(std::string(client_in(key)))},
+                        {"path", printable(std::string(path_in(key)))},
+                        {"path_hex", to_hex(path_in(key))},
+                        {"count", mount_count(rec)},
+                        {"epoch", rec.at.value}};
+        },
+        more);
+    return {{"mounts", std::move(mounts)}, {"more", more}};
 }
 
 } // namespace grace

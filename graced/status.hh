@@ -20,8 +20,11 @@ struct status_context {
 };
 
 nlohmann::json status_json(const fsm&, const status_context&);
-// At most `limit` clients after the one named `after` (hex), of one server or of all.
+// At most `limit` clients after the one with key `after_hex`, of one server or of all.
 nlohmann::json clients_json(const fsm&, const std::string& server, const std::string& after_server,
                             const std::string& after_hex, std::size_t limit);
+// The same of who has mounted what over NFSv3.
+nlohmann::json mounts_json(const fsm&, const std::string& server, const std::string& after_server,
+                           const std::string& after_hex, std::size_t limit);
 
 } // namespace grace

@@ -40,12 +40,17 @@ bool mutant_any_trips;
 module_param(mutant_any_trips, bool, 0644);
 bool mutant_silent_bypass;
 module_param(mutant_silent_bypass, bool, 0644);
+bool mutant_no_drop_wait;
+module_param(mutant_no_drop_wait, bool, 0644);
 #endif
 
 atomic64_t shim_undone = ATOMIC64_INIT(0);
 atomic64_t shim_deferred = ATOMIC64_INIT(0);
 
 static struct workqueue_struct *gate_wq;
+
+/* Servers that are about to let go of their locks. */
+static DECLARE_WAIT_QUEUE_HEAD(drop_wait);
 
 /* What the listeners were told last; under shim_mutex. */
 static struct {
@@ -157,6 +162,7 @@ void lockd_shim_trip(enum lockd_shim_cause cause)
 
 	raw_spin_lock_irqsave(&gate.lock, flags);
 	gate.trips++;
+	WRITE_ONCE(gate.enforced, false);
 	gate.cause = cause;
 	trace_lockd_shim_trip(cause, gate.trips);
 	gate_drop_ticket(LOCKD_SHIM_REASON_TRIP);
@@ -189,8 +195,10 @@ void gate_settle(void)
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
 
 	grace_hold_all(!ticket);
-	if (ticket)
+	if (ticket) {
 		wait_wake();
+		wake_up_all(&drop_wait);
+	}
 
 	/* What the trip was about comes before it. */
 	grace_tell();
@@ -221,6 +229,15 @@ static int gate_bypassed(struct netlink_ext_ack *extack)
 	return -EBUSY;
 }
 
+static void gate_unenforced(void)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	WRITE_ONCE(gate.enforced, false);
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+}
+
 int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 {
 	int ret;
@@ -232,6 +249,8 @@ int gate_order_close(u64 epoch, struct netlink_ext_ack *extack)
 		return -ESTALE;
 	}
 	gate_shut(LOCKD_SHIM_REASON_ORDER);
+	if (epoch != shim.epoch)
+		gate_unenforced();
 	shim.epoch = epoch;
 	grace_withdraw_others(epoch);
 	gate_settle();
@@ -275,6 +294,7 @@ int gate_order_open(u64 epoch, u64 trips, struct netlink_ext_ack *extack)
 		ret = -ETIME;
 	} else if (!gate.ticket) {
 		gate.reason = LOCKD_SHIM_REASON_ORDER;
+		WRITE_ONCE(gate.enforced, false);
 		WRITE_ONCE(gate.ticket, ++gate.last_ticket);
 		trace_lockd_shim_gate(LOCKD_SHIM_STATE_OPEN, gate.reason,
 				      gate.trips);
@@ -337,6 +357,83 @@ void gate_bypass(bool on)
 		     "the gate is closed until a daemon opens it");
 	gate_settle();
 }
+
+/* Servers that stop */
+
+#define DROP_WAIT_MIN		(5 * HZ)
+/* From a trip to the START that the daemon makes of it, and then some. */
+#define DROP_WAIT_MARGIN	(2 * HZ)
+
+/*
+ * Problem scenario: a node is cut off just then, and never hears of the stop.
+ * Nobody can answer for it; but its gate closes when its permit ends.  All
+ * permits of a cluster are about equally long, so by then nobody is open.
+ */
+static unsigned long drop_wait_max(void)
+{
+	unsigned long flags;
+	u64 permit;
+
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	permit = gate.permit_longest;
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	return max_t(unsigned long, DROP_WAIT_MIN,
+		     nsecs_to_jiffies(permit) + DROP_WAIT_MARGIN);
+}
+
+/*
+ * Problem scenario: every node enforces, in a grace that is about to be lifted,
+ * and another server is stopped.  The gates of the others may open before they
+ * hear of that.  So a trip ends it, and it counts only for the present count.
+ */
+int gate_order_enforced(u64 epoch, u64 trips, bool on,
+			struct netlink_ext_ack *extack)
+{
+	unsigned long flags;
+	int ret = 0;
+
+	lockdep_assert_held(&shim_mutex);
+
+	if (!on) {
+		gate_unenforced();
+		return 0;
+	}
+	if (epoch != shim.epoch) {
+		NL_SET_ERR_MSG(extack, "the order is for another epoch");
+		return -ESTALE;
+	}
+	raw_spin_lock_irqsave(&gate.lock, flags);
+	if (trips != gate.trips) {
+		NL_SET_ERR_MSG(extack,
+			       "the order does not name the present trip count");
+		ret = -EAGAIN;
+	} else if (gate.ticket) {
+		NL_SET_ERR_MSG(extack, "the gate is open");
+		ret = -EBUSY;
+	} else {
+		WRITE_ONCE(gate.enforced, true);
+	}
+	raw_spin_unlock_irqrestore(&gate.lock, flags);
+	if (!ret)
+		wake_up_all(&drop_wait);
+	return ret;
+}
+
+/*
+ * Problem scenario: somebody stops an nfsd by hand.  The gate of its node is
+ * closed at once, but a program on another node waits in the DLM for the lock of
+ * a client.  It was granted it 35 ms before that node heard of the stop.
+ */
+void lockd_shim_drop_wait(void)
+{
+	if (mutant_no_drop_wait)
+		return;
+	if (!wait_event_timeout(drop_wait,
+				READ_ONCE(gate.enforced) || lockd_shim_gate() ||
+				!READ_ONCE(shim.portid), drop_wait_max()))
+		pr_warn("lockd_shim: a server lets go of its locks before every node enforces\n");
+}
+EXPORT_SYMBOL_GPL(lockd_shim_drop_wait);
 
 /* Hooks */
 
@@ -466,6 +563,8 @@ void gate_detach(u32 portid)
 		gate_settle();
 		hooks_unpin();
 		WRITE_ONCE(shim.portid, 0);
+		gate_unenforced();
+		wake_up_all(&drop_wait);
 		module_put(THIS_MODULE);
 	}
 	mutex_unlock(&shim_mutex);

@@ -131,6 +131,17 @@ void lockd_shim_trip(enum lockd_shim_cause cause);
 void lockd_shim_server_stop(struct net *net, enum lockd_shim_cause cause);
 
 /**
+ * lockd_shim_drop_wait - wait until locks may be dropped
+ *
+ * After lockd_shim_server_stop(): the gate of this node is closed, but those of
+ * the others close only when they have heard.  Sleeps until the daemon says that
+ * they have, or has opened the gate again (there was nothing to protect), or is
+ * gone.  But not for ever, since nfsd's mutex may be held: for the length of a
+ * permit and 2 seconds, 5 seconds at least.
+ */
+void lockd_shim_drop_wait(void);
+
+/**
  * lockd_shim_server_start - nfsd starts in a network namespace
  * @net: that
  *

@@ -490,6 +490,25 @@ static int bypass_order(struct sk_buff *skb, struct genl_info *info)
 	return 0;
 }
 
+static int enforced_order(struct sk_buff *skb, struct genl_info *info)
+{
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_EPOCH) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_TRIPS) ||
+	    GENL_REQ_ATTR_CHECK(info, LOCKD_SHIM_A_ENFORCED))
+		return -EINVAL;
+	mutex_lock(&shim_mutex);
+	ret = check_attached(info);
+	if (!ret)
+		ret = gate_order_enforced(nla_get_u64(info->attrs[LOCKD_SHIM_A_EPOCH]),
+					  nla_get_u64(info->attrs[LOCKD_SHIM_A_TRIPS]),
+					  nla_get_u8(info->attrs[LOCKD_SHIM_A_ENFORCED]),
+					  info->extack);
+	mutex_unlock(&shim_mutex);
+	return ret;
+}
+
 /*
  * One policy for each command: what it does not list, the kernel refuses.
  */
@@ -532,6 +551,12 @@ static const struct nla_policy exempt_set_policy[] = {
 
 static const struct nla_policy bypass_set_policy[] = {
 	[LOCKD_SHIM_A_BYPASS] = NLA_POLICY_MAX(NLA_U8, 1),
+};
+
+static const struct nla_policy enforced_set_policy[] = {
+	[LOCKD_SHIM_A_EPOCH] = { .type = NLA_U64 },
+	[LOCKD_SHIM_A_TRIPS] = { .type = NLA_U64 },
+	[LOCKD_SHIM_A_ENFORCED] = NLA_POLICY_MAX(NLA_U8, 1),
 };
 
 #define SHIM_POLICY(p)	.policy = (p), .maxattr = ARRAY_SIZE(p) - 1
@@ -590,6 +615,12 @@ static const struct genl_ops shim_ops[] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = bypass_order,
 		SHIM_POLICY(bypass_set_policy),
+	},
+	{
+		.cmd = LOCKD_SHIM_CMD_ENFORCED_SET,
+		.flags = GENL_ADMIN_PERM,
+		.doit = enforced_order,
+		SHIM_POLICY(enforced_set_policy),
 	},
 };
 

@@ -82,6 +82,8 @@ int permit_set(u64 until, struct netlink_ext_ack *extack)
 	raw_spin_lock_irqsave(&gate.lock, flags);
 	if (until > gate.permit_until)
 		WRITE_ONCE(gate.permit_until, until);
+	if (until - now > gate.permit_longest)
+		gate.permit_longest = until - now;
 	until = gate.permit_until;
 	raw_spin_unlock_irqrestore(&gate.lock, flags);
 

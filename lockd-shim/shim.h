@@ -36,7 +36,9 @@ struct shim_gate {
 	unsigned long bypass;		/* ticket of the bypass; 0: none */
 	unsigned long last_ticket;	/* to number the next one */
 	u64 permit_until;		/* ns of CLOCK_BOOTTIME; 0: none */
+	u64 permit_longest;		/* ns, of all that were given */
 	u64 trips;
+	bool enforced;			/* all nodes' gates are closed since */
 	enum lockd_shim_cause cause;	/* of the last trip */
 	enum lockd_shim_reason reason;	/* of the last change of @ticket */
 };
@@ -71,6 +73,8 @@ int gate_reclaim_allowed(struct netlink_ext_ack *extack);
 int gate_attach(u32 portid, struct netlink_ext_ack *extack);
 void gate_detach(u32 portid);
 void gate_bypass(bool on);
+int gate_order_enforced(u64 epoch, u64 trips, bool on,
+			struct netlink_ext_ack *extack);
 int gate_init(void);
 void gate_exit(void);
 
@@ -142,11 +146,13 @@ extern bool mutant_no_permit;
 extern bool mutant_two_states;
 extern bool mutant_any_trips;
 extern bool mutant_silent_bypass;
+extern bool mutant_no_drop_wait;
 #else
 #define mutant_no_permit	false
 #define mutant_two_states	false
 #define mutant_any_trips	false
 #define mutant_silent_bypass	false
+#define mutant_no_drop_wait	false
 #endif
 
 #endif /* _SHIM_H */

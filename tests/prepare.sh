@@ -20,6 +20,7 @@ services_of() { # what each package would start; only these are disabled, not th
     nfs-common) echo nfs-client.target ;;
     rpcbind) echo rpcbind.service rpcbind.socket ;;
     pacemaker) echo pacemaker.service ;;
+    pcs) echo pcsd.service pcsd-ruby.service ;;
     esac
 }
 

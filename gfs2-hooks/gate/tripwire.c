@@ -41,7 +41,9 @@ struct gate_hook gate_hook_ls_stop = {
 /*
  * Problem scenario: somebody stops a server by hand.  nfsd drops the locks of
  * its clients, which will reclaim them from wherever the server is started
- * next; until then anybody could take them.
+ * next; until then anybody could take them, here and on other nodes.  So what
+ * drops locks is replaced: it closes the gate, waits for the others'
+ * (lockd_shim_drop_wait()), and goes on then.
  */
 
 static struct net *net_argument(struct ftrace_regs *fregs)
@@ -62,65 +64,96 @@ static void notrace nfsd_starts(unsigned long ip, unsigned long parent_ip,
 		lockd_shim_server_start(net);
 }
 
-/* nfs4_state_shutdown_net(net): for a server that has NFSv3 only, too. */
-static void notrace nfsd_stops(unsigned long ip, unsigned long parent_ip,
-			       struct ftrace_ops *ops,
-			       struct ftrace_regs *fregs)
-{
-	if (!mutant_no_tripwire)
-		lockd_shim_server_stop(net_argument(fregs),
-				       LOCKD_SHIM_CAUSE_NFSD_STOP);
-}
+typedef void (*nfsd_stop_fn)(struct net *net);
+typedef void (*lockd_stop_fn)(void);
+typedef int (*unlock_fn)(void *which);
 
-/*
- * nlmsvc_invalidate_all(): lockd drops everything.  At its end that was told of
- * when nfsd stopped; by a signal nobody was told.
- */
-static void notrace lockd_stops(unsigned long ip, unsigned long parent_ip,
-				struct ftrace_ops *ops,
-				struct ftrace_regs *fregs)
+static void dropping(struct net *net, enum lockd_shim_cause cause)
 {
 	if (mutant_no_tripwire)
 		return;
-	if ((current->flags & PF_KTHREAD) && gate_lockd_ends())
+	lockd_shim_server_stop(net, cause);
+	lockd_shim_drop_wait();
+}
+
+/* For a server that has NFSv3 only, too. */
+static void gated_nfsd_stop(struct net *net)
+{
+	nfsd_stop_fn original =
+		(nfsd_stop_fn)READ_ONCE(gate_hook_nfsd_stop.original);
+
+	dropping(net, LOCKD_SHIM_CAUSE_NFSD_STOP);
+	original(net);
+	gate_leave();
+}
+
+/*
+ * lockd drops everything.  At its end that was told of when nfsd stopped; by a
+ * signal nobody was told.
+ */
+static void gated_lockd_stop(void)
+{
+	lockd_stop_fn original =
+		(lockd_stop_fn)READ_ONCE(gate_hook_lockd_stop.original);
+
+	if (!(current->flags & PF_KTHREAD) || !gate_lockd_ends())
+		dropping(NULL, LOCKD_SHIM_CAUSE_LOCKD_STOP);
+	else if (!mutant_no_tripwire)
 		lockd_shim_trip(LOCKD_SHIM_CAUSE_LOCKD_STOP);
-	else
-		lockd_shim_server_stop(NULL, LOCKD_SHIM_CAUSE_LOCKD_STOP);
+	original();
+	gate_leave();
 }
 
 /* By hand, through /proc/fs/nfsd, of the namespace that one is in. */
-static void notrace unlocks(unsigned long ip, unsigned long parent_ip,
-			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
+static int gated_unlock(struct gate_hook *hook, void *which)
 {
+	unlock_fn original = (unlock_fn)READ_ONCE(hook->original);
 	struct nsproxy *ns = current->nsproxy;
+	int ret;
 
-	if (!mutant_no_tripwire)
-		lockd_shim_server_stop(ns ? ns->net_ns : NULL,
-				       LOCKD_SHIM_CAUSE_LOCKD_STOP);
+	dropping(ns ? ns->net_ns : NULL, LOCKD_SHIM_CAUSE_LOCKD_STOP);
+	ret = original(which);
+	gate_leave();
+	return ret;
 }
 
-#define LISTEN(function_name, module_name, hook_bit, call) {		\
-	.function = function_name,					\
-	.module = module_name,						\
-	.bit = hook_bit,						\
-	.ops = {							\
-		.func = call,						\
-		.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_PERMANENT, \
-	},								\
+static int gated_unlock_ip(struct sockaddr *server)
+{
+	return gated_unlock(&gate_hook_unlock_ip, server);
 }
 
-struct gate_hook gate_hook_nfsd_start =
-	LISTEN("nfs4_state_start_net", "nfsd", LOCKD_SHIM_HOOK_NFSD_START,
-	       nfsd_starts);
+static int gated_unlock_fs(struct super_block *sb)
+{
+	return gated_unlock(&gate_hook_unlock_fs, sb);
+}
+
+struct gate_hook gate_hook_nfsd_start = {
+	.function = "nfs4_state_start_net",
+	.module = "nfsd",
+	.bit = LOCKD_SHIM_HOOK_NFSD_START,
+	.ops = {
+		.func = nfsd_starts,
+		.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_PERMANENT,
+	},
+};
+
+#define REPLACE(function_name, module_name, hook_bit, by) {	\
+	.function = function_name,				\
+	.module = module_name,					\
+	.bit = hook_bit,					\
+	.ops = GATE_REDIRECT_OPS,				\
+	.replacement = by,					\
+}
+
 struct gate_hook gate_hook_nfsd_stop =
-	LISTEN("nfs4_state_shutdown_net", "nfsd", LOCKD_SHIM_HOOK_NFSD_STOP,
-	       nfsd_stops);
+	REPLACE("nfs4_state_shutdown_net", "nfsd", LOCKD_SHIM_HOOK_NFSD_STOP,
+		gated_nfsd_stop);
 struct gate_hook gate_hook_lockd_stop =
-	LISTEN("nlmsvc_invalidate_all", "lockd", LOCKD_SHIM_HOOK_LOCKD_STOP,
-	       lockd_stops);
+	REPLACE("nlmsvc_invalidate_all", "lockd", LOCKD_SHIM_HOOK_LOCKD_STOP,
+		gated_lockd_stop);
 struct gate_hook gate_hook_unlock_ip =
-	LISTEN("nlmsvc_unlock_all_by_ip", "lockd", LOCKD_SHIM_HOOK_UNLOCK_IP,
-	       unlocks);
+	REPLACE("nlmsvc_unlock_all_by_ip", "lockd", LOCKD_SHIM_HOOK_UNLOCK_IP,
+		gated_unlock_ip);
 struct gate_hook gate_hook_unlock_fs =
-	LISTEN("nlmsvc_unlock_all_by_sb", "lockd", LOCKD_SHIM_HOOK_UNLOCK_FS,
-	       unlocks);
+	REPLACE("nlmsvc_unlock_all_by_sb", "lockd", LOCKD_SHIM_HOOK_UNLOCK_FS,
+		gated_unlock_fs);

@@ -4,6 +4,7 @@
 // utils/nfsdcld/nfsdcld.c in nfs-utils (the daemon whose place this takes).
 #include "graced/adapters/cld_pipe.hh"
 
+#include "grace/record_key.hh"
 #include "graced/adapters/cld_message.hh"
 
 #include <array>
@@ -570,13 +571,13 @@ void cld_tracker::handle(const pipe_ptr& p, std::size_t slot, std::size_t length
     tickets_.emplace(id, open_upcall{p, slot});
     switch (m->cmd) {
     case cld::command::create:
-        sink_(input::create{p->server, m->name, m->princhash, id});
+        sink_(input::create{p->server, nfs4_key(m->name), m->princhash, id});
         break;
     case cld::command::remove:
-        sink_(input::remove{p->server, m->name, id});
+        sink_(input::remove{p->server, nfs4_key(m->name), id});
         break;
     case cld::command::check:
-        sink_(input::check{p->server, m->name, id, again});
+        sink_(input::check{p->server, nfs4_key(m->name), id, again});
         break;
     case cld::command::grace_start:
         sink_(input::grace_start{p->server, id});

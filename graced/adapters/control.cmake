@@ -4,6 +4,7 @@ graced_adapter(graced_config SOURCES config.cc LIBS nlohmann_json::nlohmann_json
 graced_adapter(graced_control SOURCES adapters/control_ipc.cc LIBS nlohmann_json::nlohmann_json)
 graced_adapter(graced_control_client SOURCES adapters/control_client.cc
                LIBS nlohmann_json::nlohmann_json)
+graced_adapter(graced_callout SOURCES adapters/callout_socket.cc)
 graced_adapter(graced_node_view SOURCES node_view.cc LIBS PkgConfig::corosync)
 graced_adapter(graced_notify SOURCES adapters/notify.cc LIBS PkgConfig::systemd)
 
@@ -17,3 +18,10 @@ add_executable(gracectl ctl/main.cc)
 target_link_libraries(gracectl PRIVATE gracectl_verbs graced_control_client graced_node_view graced_shim
                       graced_flags)
 install(TARGETS gracectl DESTINATION ${CMAKE_INSTALL_SBINDIR})
+
+# Completion: one program that knows what may come next, and what each shell needs to ask it.
+set(completion ${CMAKE_CURRENT_SOURCE_DIR}/ctl/completion)
+install(PROGRAMS ${completion}/gracectl-complete DESTINATION /usr/libexec/graced)
+install(FILES ${completion}/gracectl.bash DESTINATION /usr/share/bash-completion/completions RENAME gracectl)
+install(FILES ${completion}/gracectl.zsh DESTINATION /usr/share/zsh/vendor-completions RENAME _gracectl)
+install(FILES ${completion}/gracectl.fish DESTINATION /usr/share/fish/vendor_completions.d)

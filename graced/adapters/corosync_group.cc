@@ -43,7 +43,6 @@ struct corosync_group::impl {
     cpg_name dlm_group{};
     sink out;
     lost on_lost;
-    bool joined = false;
     // What quorum's two notifications have said: it counts when both are about the same ring.
     std::uint64_t nodes_ring = 0;
     std::set<node_id> left;
@@ -52,7 +51,8 @@ struct corosync_group::impl {
     std::size_t queue_bytes = 0;
     qb_loop_timer_handle retry = 0;
     bool retry_armed = false;
-    bool wants_in = true, is_in = true; // the group; they differ while corosync says TRY_AGAIN
+    bool wants_in = true,
+         is_in = true; // the group; where they differ, settle_membership() is under way
     qb_loop_timer_handle regroup = 0;
     bool regroup_armed = false;
 
@@ -61,18 +61,13 @@ struct corosync_group::impl {
             qb_loop_timer_del(loop, retry);
         if (regroup_armed)
             qb_loop_timer_del(loop, regroup);
-        if (joined) {
-            if (cpg_fd >= 0)
-                qb_loop_poll_del(loop, cpg_fd);
-            if (quorum_fd >= 0)
-                qb_loop_poll_del(loop, quorum_fd);
-        }
+        disconnect();
+        if (quorum_fd >= 0)
+            qb_loop_poll_del(loop, quorum_fd);
         if (votes)
             votequorum_finalize(votes);
         if (quorum)
             quorum_finalize(quorum);
-        if (cpg)
-            cpg_finalize(cpg);
     }
 
     void lose(const char* what, cs_error_t e) {
@@ -83,19 +78,7 @@ struct corosync_group::impl {
         f(std::string(what) + ": " + cs_strerror(e));
     }
 
-    // A join that follows a leave has to wait until corosync has told the others of that.
-    void settle_membership() {
-        if (wants_in == is_in || regroup_armed)
-            return;
-        const cs_error_t e = wants_in ? cpg_join(cpg, &group) : cpg_leave(cpg, &group);
-        if (e == CS_OK) {
-            is_in = wants_in;
-            return flush();
-        }
-        if (e != CS_ERR_TRY_AGAIN && e != CS_ERR_BUSY)
-            return lose(wants_in ? "cannot join the process group again"
-                                 : "cannot leave the process group",
-                        e);
+    void settle_later() {
         regroup_armed = qb_loop_timer_add(
                             loop, QB_LOOP_HIGH, regroup_ns, this,
                             [](void* p) {
@@ -104,6 +87,43 @@ struct corosync_group::impl {
                                 self->settle_membership();
                             },
                             &regroup) == 0;
+    }
+
+    void settle_membership() {
+        if (wants_in == is_in)
+            return;
+        const cs_error_t e = wants_in ? join_anew() : cpg_leave(cpg, &group);
+        if (e == CS_OK) {
+            is_in = wants_in;
+            return flush();
+        }
+        if (e == CS_ERR_TRY_AGAIN || e == CS_ERR_BUSY)
+            return settle_later();
+        lose(wants_in ? "cannot join the process group again" : "cannot leave the process group",
+             e);
+    }
+
+    // corosync lets no connection join a group again that it has left: it stays in LEAVE_STARTED
+    // for ever and gets CS_ERR_EXIST (exec/cpg.c, notify_lib_joinlist(), 3.1.7 and later). A new
+    // one has to wait until corosync has done away with the old one (CS_ERR_EXIST too) and has told
+    // the others of the leave (CS_ERR_TRY_AGAIN).
+    cs_error_t join_anew() {
+        disconnect();
+        cs_error_t e = connect();
+        if (e == CS_OK) {
+            dispatch();
+            e = cpg_join(cpg, &group);
+        }
+        return e == CS_ERR_EXIST ? CS_ERR_TRY_AGAIN : e;
+    }
+
+    cs_error_t connect();
+    void dispatch();
+    void disconnect() {
+        if (cpg_fd >= 0)
+            qb_loop_poll_del(loop, std::exchange(cpg_fd, -1));
+        if (cpg)
+            cpg_finalize(std::exchange(cpg, 0));
     }
 
     void flush() {
@@ -258,6 +278,31 @@ result<corosync_facts> read_facts(std::uint32_t self) {
 }
 } // namespace
 
+cs_error_t corosync_group::impl::connect() {
+    cpg_model_v1_data_t model{};
+    model.model = CPG_MODEL_V1;
+    model.cpg_deliver_fn = on_deliver;
+    model.cpg_confchg_fn = on_confchg;
+    model.cpg_totem_confchg_fn = on_totem;
+    model.flags = CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF;
+    return cpg_model_initialize(&cpg, CPG_MODEL_V1, reinterpret_cast<cpg_model_data_t*>(&model),
+                                nullptr);
+}
+
+void corosync_group::impl::dispatch() {
+    cpg_context_set(cpg, &out);
+    cpg_fd_get(cpg, &cpg_fd);
+    qb_loop_poll_add(loop, QB_LOOP_HIGH, cpg_fd, POLLIN, this,
+                     [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
+                         auto* self = static_cast<impl*>(p);
+                         cs_error_t e = cpg_dispatch(self->cpg, CS_DISPATCH_ALL);
+                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN)
+                             return 0;
+                         self->lose("corosync (cpg) is gone", e);
+                         return -1;
+                     });
+}
+
 result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop) {
     auto i = std::make_unique<impl>();
     i->loop = loop;
@@ -267,17 +312,7 @@ result<std::unique_ptr<corosync_group>> corosync_group::connect(qb_loop_t* loop)
                         "graced.conf if this host is no cluster node",
                     e);
     };
-    cpg_model_v1_data_t model{};
-    model.model = CPG_MODEL_V1;
-    model.cpg_deliver_fn = on_deliver;
-    model.cpg_confchg_fn = on_confchg;
-    model.cpg_totem_confchg_fn = on_totem;
-    model.flags = CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF;
-    if (cs_error_t e = patiently([&] {
-            return cpg_model_initialize(&i->cpg, CPG_MODEL_V1,
-                                        reinterpret_cast<cpg_model_data_t*>(&model), nullptr);
-        });
-        e != CS_OK)
+    if (cs_error_t e = patiently([&] { return i->connect(); }); e != CS_OK)
         return missing("cpg", e);
     quorum_model_v1_data_t q{};
     q.model = QUORUM_MODEL_V1;
@@ -340,20 +375,9 @@ result<void> corosync_group::join(const std::string& group, const std::string& d
         i.dlm_group.length += 1;
     i.out = std::move(out);
     i.on_lost = std::move(on_lost);
-    cpg_context_set(i.cpg, &i.out);
+    i.dispatch();
 
-    cpg_fd_get(i.cpg, &i.cpg_fd);
     quorum_fd_get(i.quorum, &i.quorum_fd);
-    i.joined = true;
-    qb_loop_poll_add(i.loop, QB_LOOP_HIGH, i.cpg_fd, POLLIN, &i,
-                     [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
-                         auto* self = static_cast<impl*>(p);
-                         cs_error_t e = cpg_dispatch(self->cpg, CS_DISPATCH_ALL);
-                         if (e == CS_OK || e == CS_ERR_TRY_AGAIN)
-                             return 0;
-                         self->lose("corosync (cpg) is gone", e);
-                         return -1;
-                     });
     qb_loop_poll_add(i.loop, QB_LOOP_HIGH, i.quorum_fd, POLLIN, &i,
                      [](std::int32_t, std::int32_t, void* p) -> std::int32_t {
                          auto* self = static_cast<impl*>(p);
@@ -384,15 +408,19 @@ void corosync_group::mcast(bytes m) {
 
 // What was not taken yet was said as a member that has the state; it counts no more.
 void corosync_group::leave() {
-    impl_->queue.clear();
-    impl_->queue_bytes = 0;
-    impl_->wants_in = false;
-    impl_->settle_membership();
+    impl& i = *impl_;
+    i.queue.clear();
+    i.queue_bytes = 0;
+    i.wants_in = false;
+    if (!i.regroup_armed)
+        i.settle_membership();
 }
 
+// Later, and not from within cpg_dispatch() of the connection that is closed.
 void corosync_group::join_again() {
     impl_->wants_in = true;
-    impl_->settle_membership();
+    if (!impl_->regroup_armed)
+        impl_->settle_later();
 }
 
 void corosync_group::query_dlm_members() {

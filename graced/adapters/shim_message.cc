@@ -26,14 +26,13 @@ struct policy {
             for (const int a : which)
                 of[a].type = type;
         };
-        set(NLA_U8, {LOCKD_SHIM_A_ATTACHED, LOCKD_SHIM_A_NETNS_UP, LOCKD_SHIM_A_HELD,
-                     LOCKD_SHIM_A_IN_GRACE, LOCKD_SHIM_A_OPENS_BLOCKED, LOCKD_SHIM_A_NFSD_UP,
-                     LOCKD_SHIM_A_BYPASS});
+        set(NLA_U8,
+            {LOCKD_SHIM_A_ATTACHED, LOCKD_SHIM_A_NETNS_UP, LOCKD_SHIM_A_HELD, LOCKD_SHIM_A_IN_GRACE,
+             LOCKD_SHIM_A_OPENS_BLOCKED, LOCKD_SHIM_A_NFSD_UP, LOCKD_SHIM_A_BYPASS});
         set(NLA_U32, {LOCKD_SHIM_A_VERSION, LOCKD_SHIM_A_STATE, LOCKD_SHIM_A_HOOKS,
                       LOCKD_SHIM_A_HOOKS_WANTED, LOCKD_SHIM_A_WAITERS, LOCKD_SHIM_A_REASON,
                       LOCKD_SHIM_A_CAUSE, LOCKD_SHIM_A_NETNS_FD, LOCKD_SHIM_A_NETNS_INO,
-                      LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT, LOCKD_SHIM_A_HOSTS,
-                      LOCKD_SHIM_A_EXEMPTS});
+                      LOCKD_SHIM_A_RECLAIMS_IN_FLIGHT, LOCKD_SHIM_A_HOSTS, LOCKD_SHIM_A_EXEMPTS});
         set(NLA_U64, {LOCKD_SHIM_A_EPOCH, LOCKD_SHIM_A_TRIPS, LOCKD_SHIM_A_PERMIT_UNTIL,
                       LOCKD_SHIM_A_INSTANCE, LOCKD_SHIM_A_NETNS_COOKIE, LOCKD_SHIM_A_UNDONE,
                       LOCKD_SHIM_A_DEFERRED, LOCKD_SHIM_A_STOPS});
@@ -287,6 +286,15 @@ std::vector<std::uint8_t> exempt_set(std::uint16_t family, std::uint32_t seq, st
 std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bool on) {
     return request(family, seq, LOCKD_SHIM_CMD_BYPASS_SET, NLM_F_ACK)
         .u8(LOCKD_SHIM_A_BYPASS, on ? 1 : 0)
+        .bytes();
+}
+
+std::vector<std::uint8_t> enforced_set(std::uint16_t family, std::uint32_t seq, std::uint64_t epoch,
+                                       std::uint64_t trips, bool on) {
+    return request(family, seq, LOCKD_SHIM_CMD_ENFORCED_SET, NLM_F_ACK)
+        .u64(LOCKD_SHIM_A_EPOCH, epoch)
+        .u64(LOCKD_SHIM_A_TRIPS, trips)
+        .u8(LOCKD_SHIM_A_ENFORCED, on ? 1 : 0)
         .bytes();
 }
 

@@ -104,6 +104,8 @@ std::vector<std::uint8_t> host_add(std::uint16_t family, std::uint32_t seq, int 
 std::vector<std::uint8_t> exempt_set(std::uint16_t family, std::uint32_t seq, std::uint32_t pid,
                                      bool on);
 std::vector<std::uint8_t> bypass_set(std::uint16_t family, std::uint32_t seq, bool on);
+std::vector<std::uint8_t> enforced_set(std::uint16_t family, std::uint32_t seq, std::uint64_t epoch,
+                                       std::uint64_t trips, bool on);
 std::vector<std::uint8_t> status_get(std::uint16_t family, std::uint32_t seq);
 std::vector<std::uint8_t> namespaces_dump(std::uint16_t family, std::uint32_t seq);
 

@@ -244,6 +244,7 @@ void shim_netlink::disconnect() {
     dump_seq_ = 0;
     open_ = offered_ = false;
     status_.attached = false;
+    enforced_.reset();
     for (auto& [seq, r] : lost)
         if (r.answer)
             r.answer(fail("the socket to kernel module lockd_shim was closed", ENOTCONN));
@@ -453,6 +454,13 @@ void shim_netlink::finish(const shim::ack& a, request r) {
         if (a.code != 0 && a.code != -ESTALE)
             lose("kernel module lockd_shim did not withdraw a permission to reclaim: " + words(a));
         return;
+    case purpose::enforced:
+        // Refused if the kernel has another epoch or more trips by now.
+        if (a.code != 0)
+            enforced_.reset();
+        if (a.code != 0 && a.code != -ESTALE && a.code != -EAGAIN && a.code != -EBUSY)
+            spdlog::warn("kernel module lockd_shim refused an order: {}", words(a));
+        return;
     case purpose::permit:
         if (a.code == -ETIME)
             spdlog::debug("a permit came too late to be one: {}", words(a));
@@ -497,17 +505,17 @@ void shim_netlink::note_status(const shim::status& s) {
 std::string shim_netlink::unfit() const {
     const shim::status& s = status_.last;
     if (s.bypass)
-        return "THE GATE OF THIS NODE IS BYPASSED by an operator: no lock is held back here, and no "
-               "server of the cluster can open reclaim. End it: gracectl bypass off";
+        return "THE GATE OF THIS NODE IS BYPASSED by an operator: no lock is held back here, and "
+               "no server of the cluster can open reclaim. End it: gracectl bypass off";
     if ((s.hooks & s.hooks_wanted) != s.hooks_wanted)
         return "the gate does not hold every lock back: " +
                (s.hook_error.empty() ? "a hook is not in place" : s.hook_error);
     return {};
 }
 
-// Bad scenario: the gate is closed and has said so, and then gfs2 is loaded anew under a live patch,
-// or an operator bypasses the gate. Nobody orders anything in grace, so nothing would be refused,
-// and this node would go on counting as one that enforces.
+// Bad scenario: the gate is closed and has said so, and then gfs2 is loaded anew under a live
+// patch, or an operator bypasses the gate. Nobody orders anything in grace, so nothing would be
+// refused, and this node would go on counting as one that enforces.
 void shim_netlink::judge() {
     if (!status_.attached)
         return;
@@ -586,7 +594,8 @@ void shim_netlink::send(std::uint32_t seq, const std::vector<std::uint8_t>& mess
         if (r.what == purpose::close || r.what == purpose::open || r.what == purpose::reclaim)
             refuse(r.order, -ENOTCONN, "kernel module lockd_shim is not attached");
         if (r.answer)
-            r.answer(fail("kernel module lockd_shim is not attached: " + status_.trouble, ENOTCONN));
+            r.answer(
+                fail("kernel module lockd_shim is not attached: " + status_.trouble, ENOTCONN));
         return;
     }
     if (under_way_.size() >= max_under_way)
@@ -656,7 +665,11 @@ void shim_netlink::set_reclaim(const std::string& server, epoch at, bool on, std
     tell_hosts(server, at.value); // performed after it, in the order in which they are sent
 }
 
-void shim_netlink::set_hosts(const std::string& server, std::vector<std::string> hosts) {
+void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
+    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
+    if (!host_source_)
+        return;
+    auto hosts = host_source_(server);
     std::erase_if(hosts,
                   [](const auto& h) { return h.empty() || h.size() >= LOCKD_SHIM_HOST_LEN; });
     if (hosts.size() > LOCKD_SHIM_HOSTS_MAX) {
@@ -664,14 +677,7 @@ void shim_netlink::set_hosts(const std::string& server, std::vector<std::string>
                       hosts.size(), LOCKD_SHIM_HOSTS_MAX);
         hosts.resize(LOCKD_SHIM_HOSTS_MAX);
     }
-    places_[server].hosts = std::move(hosts);
-    if (reclaiming_.contains(server))
-        tell_hosts(server, status_.last.epoch);
-}
-
-void shim_netlink::tell_hosts(const std::string& server, std::uint64_t at) {
-    std::erase_if(hosts_, [&](const auto& h) { return std::get<0>(h) == server; });
-    for (const std::string& host : places_[server].hosts)
+    for (const std::string& host : hosts)
         hosts_.emplace_back(server, host, at);
     send_hosts();
 }
@@ -693,12 +699,23 @@ void shim_netlink::send_hosts() {
 
 // --- orders of people ---
 
-void shim_netlink::ask(std::uint32_t seq, const std::vector<std::uint8_t>& message, answered answer) {
+void shim_netlink::ask(std::uint32_t seq, const std::vector<std::uint8_t>& message,
+                       answered answer) {
     send(seq, message, {purpose::other, 0, 0, std::move(answer)});
 }
 
 void shim_netlink::set_bypass(bool on) {
     set_bypass(on, nullptr);
+}
+
+void shim_netlink::set_enforced(epoch at, std::uint64_t trips, bool on) {
+    const auto wanted = on ? std::optional(std::pair(at, trips)) : std::nullopt;
+    if (!status_.attached || enforced_ == wanted)
+        return;
+    enforced_ = wanted;
+    const auto seq = next_seq();
+    send(seq, shim::enforced_set(connection_.family, seq, at.value, trips, on),
+         {purpose::enforced});
 }
 
 void shim_netlink::set_bypass(bool on, answered answer) {

@@ -22,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <qb/qbloop.h>
 #include <string>
 #include <tuple>
@@ -44,8 +45,8 @@ public:
 
     struct snapshot {
         bool attached = false; // the socket is; whether the gate is one: fit()
-        std::string trouble; // why not, for people
-        shim::status last;   // as the module reported it last; all zero if it never did
+        std::string trouble;   // why not, for people
+        shim::status last;     // as the module reported it last; all zero if it never did
         std::vector<shim::network_namespace> namespaces;
         instant at = 0; // CLOCK_BOOTTIME of the last report
     };
@@ -84,14 +85,21 @@ public:
     void end_nfsd_grace(const std::string& server) override;
     void set_bypass(bool on) override;
 
+    // Whether the gates of all nodes are closed at that epoch, every trip up to that one accounted
+    // for: a server that is being stopped by hand lets go of its locks only then (at the latest
+    // when all permits have ended). To be called whenever it may have changed; told to the kernel
+    // if it has.
+    void set_enforced(epoch, std::uint64_t trips, bool on);
+
     // Who asked is answered from the loop, or from within if there is no module.
     void set_bypass(bool on, answered);
     // The process (an NFS server in user space) passes the gate, until it ends or this daemon does.
     void set_exempt(std::uint32_t pid, bool on, answered);
-    // The NSM hosts (names or addresses, as lockd knows them) on record for the server: those whose
-    // reclaims over NLM pass while it may reclaim. Replaces what was said before, as far as reclaim
-    // is not open: the kernel forgets them with the permission only.
-    void set_hosts(const std::string& server, std::vector<std::string> hosts);
+    // Where the NSM hosts (names or addresses, as lockd knows them) come from that are on record
+    // for a server: those whose reclaims over NLM pass while it may reclaim. Asked when reclaim
+    // opens.
+    using host_source = std::function<std::vector<std::string>(const std::string& server)>;
+    void hosts_from(host_source source) { host_source_ = std::move(source); }
 
     const snapshot& status() const { return status_; }
     // The server's namespace has an nfsd, as far as the module has seen it start.
@@ -108,6 +116,7 @@ private:
         withdraw,
         permit,
         host,
+        enforced,
         other,
         status,
         dump
@@ -115,13 +124,12 @@ private:
     struct request {
         purpose what;
         std::uint64_t order = 0;
-        std::uint64_t at = 0;    // epoch of a close
+        std::uint64_t at = 0;      // epoch of a close
         answered answer = nullptr; // other
-        std::string name = {};   // host
+        std::string name = {};     // host
     };
     struct place {
         std::string netns, nfsd;
-        std::vector<std::string> hosts;
     };
     struct writers; // shared with the threads that write v4_end_grace
 
@@ -162,17 +170,19 @@ private:
     std::uint32_t seq_ = 0;
     std::uint32_t attach_seq_ = 0, gate_seq_ = 0, dump_seq_ = 0;
     bool attach_replied_ = false;
-    bool open_ = false;     // as far as we know
-    bool offered_ = false;  // the protocol takes the gate for one: kernel_attached, not lost since
+    bool open_ = false;    // as far as we know
+    bool offered_ = false; // the protocol takes the gate for one: kernel_attached, not lost since
     std::map<std::uint32_t, request> under_way_;
     std::map<std::string, place> places_;
-    std::map<std::uint64_t, std::uint64_t> stops_; // of each network namespace (cookie), as told last
+    host_source host_source_;
+    std::map<std::uint64_t, std::uint64_t> stops_; // of each network namespace (cookie), as told
     // Servers that may reclaim, or for which it was asked: an open file of the namespace each,
     // because the path may lead to another one later.
     std::map<std::string, int> reclaiming_;
     // Hosts that the kernel is still to hear of: (server, host, epoch). A few at a time are out.
     std::deque<std::tuple<std::string, std::string, std::uint64_t>> hosts_;
     std::size_t hosts_out_ = 0;
+    std::optional<std::pair<epoch, std::uint64_t>> enforced_; // told to the kernel
     std::map<std::uint32_t, int> exempt_; // pid: its pidfd, to tell the kernel again
     std::vector<shim::network_namespace> dump_;
     std::vector<std::uint8_t> buffer_;

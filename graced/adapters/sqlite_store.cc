@@ -60,7 +60,7 @@ std::uint64_t from_column(std::int64_t v) {
 // so that START, renewal and purge of a server each are one statement over one range.
 constexpr const char* schema_sql = R"sql(
 CREATE TABLE schema_version (version INTEGER NOT NULL, since TEXT NOT NULL) STRICT;
-INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+INSERT INTO schema_version VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
 CREATE TABLE servers (name TEXT NOT NULL PRIMARY KEY, need INTEGER NOT NULL,
@@ -71,13 +71,18 @@ CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER 
 )sql";
 
 // From each version to the next; never changed once released: tests/unit/data/store has a database
-// of each. Version 1 knew of a START only whether it was over.
+// of each. Version 1 knew of a START only whether it was over; 2 had NFSv4 clients only, by their names.
 constexpr const char* migrations_sql[] = {R"sql(
 ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE servers ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
 UPDATE servers SET settled = start WHERE need = 0;
 INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 PRAGMA user_version = 2;
+)sql",
+R"sql(
+UPDATE records SET client = CAST(x'00' || client AS BLOB) WHERE substr(client, 1, 1) = x'00';
+INSERT INTO schema_version VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+PRAGMA user_version = 3;
 )sql"};
 static_assert(std::size(migrations_sql) + 1 == sqlite_store::schema_version);
 
@@ -93,6 +98,10 @@ struct meta_row {
 constexpr meta_row meta_rows[] = {
     {"quorate_view", true, [](const stored_meta& m) { return m.quorate_view; },
      [](stored_meta& m, std::uint64_t v) { m.quorate_view = v; }},
+    {"view", false, [](const stored_meta& m) { return m.view; },
+     [](stored_meta& m, std::uint64_t v) { m.view = v; }},
+    {"history", false, [](const stored_meta& m) { return m.history; },
+     [](stored_meta& m, std::uint64_t v) { m.history = v; }},
     {"current", true, [](const stored_meta& m) { return m.current.value; },
      [](stored_meta& m, std::uint64_t v) { m.current = epoch{v}; }},
     {"recovery", true, [](const stored_meta& m) { return m.recovery.value; },
@@ -256,6 +265,9 @@ struct db_closer {
 };
 using db_handle = std::unique_ptr<sqlite3, db_closer>;
 
+// Keys of mounts begin so (grace/record_key.hh); they are part of no grace.
+#define CLIENTS_ONLY " AND NOT (client >= x'006d' AND client < x'006e')"
+
 // The statements that write, and what of the meta is on disk already: a batch in normal running
 // changes one or two of its rows, and 1024 servers must not be rewritten for each new client.
 class writer {
@@ -266,9 +278,9 @@ public:
         , put_record_(db, "INSERT INTO records VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
                           "epoch = excluded.epoch, princhash = excluded.princhash")
         , remove_record_(db, "DELETE FROM records WHERE server = ?1 AND client = ?2")
-        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch > ?2")
-        , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2")
-        , purge_(db, "DELETE FROM records WHERE server = ?1 AND epoch <= ?2")
+        , lower_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch > ?2" CLIENTS_ONLY)
+        , renew_(db, "UPDATE records SET epoch = ?2 WHERE server = ?1 AND epoch <> ?2" CLIENTS_ONLY)
+        , purge_(db, "DELETE FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY)
         , clear_(db, "DELETE FROM records")
         , put_meta_(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = "
                         "excluded.value")
@@ -277,7 +289,7 @@ public:
         , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
         , remove_node_(db, "DELETE FROM nodes WHERE id = ?1")
         , epoch_of_(db, "SELECT epoch FROM records WHERE server = ?1 AND client = ?2")
-        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2 LIMIT ?3") {}
+        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY " LIMIT ?3") {}
 
     // One transaction: all of it, or a throw and nothing of it. What became of clients by it.
     std::vector<history_event> commit(const std::vector<const store_batch*>& batches) {
@@ -301,10 +313,15 @@ public:
     }
 
 private:
-    void note(const char* what, std::string server, std::string client, epoch at) {
-        events_.push_back({what, std::move(server), std::move(client), at, time(nullptr)});
+    // People ask by a client's name: a host of NFSv3 and an NFSv4 client of the same name share it.
+    void note(const char* what, std::string server, std::string_view key, epoch at) {
+        events_.push_back(
+            {what, std::move(server), std::string(client_in(key)), at, time(nullptr)});
     }
     void apply(const store_op::put_record& o, stored_meta& written) {
+        if (kind_of(o.client) == record_kind::mount) {
+            return put(o.server, o.client, o.rec);
+        }
         const auto before = epoch_of(o.server, o.client);
         put(o.server, o.client, o.rec);
         const auto v = written.servers.find(o.server);
@@ -318,7 +335,8 @@ private:
         }
     }
     void apply(const store_op::remove_record& o, stored_meta&) {
-        if (const auto before = epoch_of(o.server, o.client)) {
+        const auto before = epoch_of(o.server, o.client);
+        if (before && kind_of(o.client) != record_kind::mount) {
             note("left", o.server, o.client, *before);
         }
         remove_record_.text(1, o.server).blob(2, o.client).run();
@@ -343,9 +361,11 @@ private:
             note("joined", "", "", written.current);
         }
         clear_.run();
-        for (const auto& [server, clients] : o.records) {
-            for (const auto& [client, rec] : clients) {
-                put(server, client, rec);
+        for (const auto* all : {&o.records, &o.mounts}) {
+            for (const auto& [server, clients] : *all) {
+                for (const auto& [client, rec] : clients) {
+                    put(server, client, rec);
+                }
             }
         }
     }
@@ -397,7 +417,8 @@ private:
 
     // Whether clients came or went, or were recorded anew, while this node did not hear of it.
     bool has_missed(const store_op::replace_all& o) {
-        statement here(db_, "SELECT server, client, epoch FROM records ORDER BY server, client");
+        statement here(db_, "SELECT server, client, epoch FROM records WHERE 1" CLIENTS_ONLY
+                            " ORDER BY server, client");
         for (const auto& [server, clients] : o.records) {
             for (const auto& [client, rec] : clients) {
                 if (!here.step() || here.column_bytes(0) != server || here.column_bytes(1) != client ||
@@ -437,8 +458,10 @@ std::size_t weight(const store_operation& op) {
         std::size_t operator()(const store_op::purge& o) const { return o.server.size(); }
         std::size_t operator()(const store_op::replace_all& o) const {
             std::size_t n = 0;
-            for (const auto& [server, clients] : o.records) {
-                n += server.size() + clients.weight();
+            for (const auto* all : {&o.records, &o.mounts}) {
+                for (const auto& [server, clients] : *all) {
+                    n += server.size() + clients.weight();
+                }
             }
             return n;
         }
@@ -950,13 +973,12 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
         std::string client = s.column_bytes(1);
         record rec{epoch{s.column(2)}, s.column_bytes(3)};
         if (server.empty() || server.size() > max_server_name || client.empty() ||
-            client.size() > max_client_name || rec.princhash.size() > max_princhash ||
+            client.size() > max_record_key || rec.princhash.size() > max_princhash ||
             rec.at > state.meta.current) {
             return damaged(path, "table records has a row that graced cannot have written (server '" +
                                      server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
-        record_map& clients = state.records[std::move(server)];
-        clients.put(client, rec);
+        map_of(state, server, client).put(client, rec);
     }
     return state;
 }

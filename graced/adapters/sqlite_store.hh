@@ -61,7 +61,7 @@ struct opened_store {
 class sqlite_store : public store_port {
 public:
     using sink = std::function<void(any_input)>;
-    static constexpr int schema_version = 2;
+    static constexpr int schema_version = 3;
     static constexpr std::int32_t application_id = 0x47524143; // "GRAC"
 
     // Opens (or creates) the database, takes its lock, checks it, reads everything. Blocks: for use

@@ -64,7 +64,7 @@ public:
 };
 
 // Each group adds its verbs; their callbacks run while the command line is parsed.
-void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients version
+void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients mounts version
 void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
 void add_gate_verbs(CLI::App&, session&);   // bypass exempt
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
@@ -75,6 +75,8 @@ void add_config_verbs(CLI::App&, session&); // config check|show|server
 // The clients on record, of one server or of all: the daemon answers in pages, this puts them
 // together. None as session::ask().
 std::optional<json> all_clients(session&, const std::string& server);
+// The same of any verb that answers so; the list has its name.
+std::optional<json> all_pages(session&, const char* verb, const std::string& server);
 
 // gracectl, all of it. The exit code.
 int run(int argc, const char* const* argv, surroundings&);

@@ -3,6 +3,7 @@
 //
 // import reads files, compares with what is on record, and sends the difference to the daemon,
 // which records it as if nfsd had asked for it: so it may be repeated at will.
+#include "grace/record_key.hh"
 #include "graced/ctl/gracectl.hh"
 #include "graced/hex.hh"
 #include "graced/import/sources.hh"
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 
 namespace grace::ctl {
@@ -44,6 +46,8 @@ std::string shortened(const std::string& s) {
 // Everything that was found, and what the report says of each source.
 struct collected {
     std::map<std::string, std::string> clients; // name -> hash of its principal
+    std::set<std::string> hosts;                // that hold NLM locks
+    std::map<std::pair<std::string, std::string>, std::uint32_t> mounts; // client, path -> count
     std::size_t by_hash = 0;                    // of them, known by the MD5 of their name only
     json sources = json::array();
     json not_taken = json::array();
@@ -131,16 +135,13 @@ collected collect(const import_options& o) {
             }
         }
     }
-    const char* no_v3 = "read, not taken: graced keeps no records of NFSv3 clients yet";
     if (!rmtab.empty()) {
         const auto read = import::read_rmtab(rmtab);
         if (readable(c, "rmtab", rmtab, named, read)) {
             c.without("rmtab", read->without);
             for (const auto& m : read->mounts)
-                c.not_taken.push_back({{"source", "rmtab"},
-                                       {"what", shortened(m.host + ":" + m.path)},
-                                       {"why", "a mount of NFSv3"}});
-            c.source("rmtab", rmtab, read->mounts.size(), no_v3);
+                c.mounts[{m.host, m.path}] = m.count;
+            c.source("rmtab", rmtab, read->mounts.size(), "mounts of NFSv3 clients");
         }
     }
     if (!sm.empty()) {
@@ -148,10 +149,8 @@ collected collect(const import_options& o) {
         if (readable(c, "sm", sm, named, read)) {
             c.without("sm", read->without);
             for (const auto& h : read->hosts)
-                c.not_taken.push_back({{"source", "sm"},
-                                       {"what", shortened(h.host)},
-                                       {"why", "a lock client of NFSv3"}});
-            c.source("sm", sm, read->hosts.size(), no_v3);
+                c.hosts.insert(h.host);
+            c.source("sm", sm, read->hosts.size(), "lock clients of NFSv3");
         }
     }
     if (c.by_hash)
@@ -208,6 +207,8 @@ void run_import(session& s, const import_options& o) {
 
     // What is on record. A dry run does without it where no daemon runs.
     std::map<std::string, std::string> existing;
+    std::set<std::string> existing_hosts;
+    std::map<std::pair<std::string, std::string>, std::uint32_t> existing_mounts;
     bool compared = true;
     if (o.dry_run) {
         const auto alive =
@@ -220,9 +221,19 @@ void run_import(session& s, const import_options& o) {
             return;
         for (const json& r : (*all)["clients"]) {
             const auto name = from_hex(r.value("name_hex", ""));
-            if (name && r.value("server", "") == o.server)
+            if (!name || r.value("server", "") != o.server)
+                continue;
+            if (r.value("protocol", "") == "NFSv3")
+                existing_hosts.insert(*name);
+            else
                 existing[*name] = from_hex(r.value("principal_hex", "")).value_or("");
         }
+        const auto mounts = all_pages(s, "mounts", o.server);
+        if (!mounts)
+            return;
+        for (const json& m : (*mounts)["mounts"])
+            existing_mounts[{m.value("client", ""), from_hex(m.value("path_hex", "")).value_or("")}] =
+                m.value("count", std::uint32_t{0});
     } else {
         c.notes.push_back("graced is not running: what was found is not compared with what is on "
                           "record");
@@ -242,7 +253,8 @@ void run_import(session& s, const import_options& o) {
     const auto begin = [&] {
         request = {{"verb", "import"},         {"server", o.server},
                    {"force", o.force},         {"timeout", record_limit},
-                   {"records", json::array()}, {"remove", json::array()}};
+                   {"records", json::array()}, {"remove", json::array()},
+                   {"hosts", json::array()},   {"mounts", json::array()}};
         size = 0;
     };
     bool any = false;
@@ -276,6 +288,30 @@ void run_import(session& s, const import_options& o) {
             return;
         request["records"].push_back({{"name_hex", to_hex(name)}, {"princhash_hex", to_hex(hash)}});
         size += more;
+    }
+    // Of NFSv3 only what is missing is added: --replace is about NFSv4 clients.
+    const auto add = [&](const char* list, json entry, bool there, bool same) -> bool {
+        if (same || o.dry_run) {
+            ++counts[same ? 1 : there ? 2 : 0];
+            return true;
+        }
+        const std::size_t more = entry.dump().size() + 8;
+        if (size + more > request_size && !send(false))
+            return false;
+        request[list].push_back(std::move(entry));
+        size += more;
+        return true;
+    };
+    for (const std::string& host : c.hosts)
+        if (const bool there = existing_hosts.contains(host); !add("hosts", host, there, there))
+            return;
+    for (const auto& [mount, count] : c.mounts) {
+        const auto there = existing_mounts.find(mount);
+        const bool known = there != existing_mounts.end();
+        if (!add("mounts",
+                 {{"client", mount.first}, {"path_hex", to_hex(mount.second)}, {"count", count}},
+                 known, known && there->second == count))
+            return;
     }
     for (const auto& [name, hash] : existing) {
         if (!o.replace || c.clients.contains(name))
@@ -317,7 +353,12 @@ void run_export(session& s, const std::string& server, const std::string& file) 
     if (!all)
         return;
     std::vector<import::nfs4_client> clients;
+    std::size_t without = 0;
     for (const json& r : (*all)["clients"]) {
+        if (r.value("protocol", "") == "NFSv3") {
+            ++without;
+            continue;
+        }
         const auto name = from_hex(r.value("name_hex", ""));
         const auto hash = from_hex(r.value("principal_hex", ""));
         // A record that lost its hash would let anybody reclaim in that client's name.
@@ -335,6 +376,10 @@ void run_export(session& s, const std::string& server, const std::string& file) 
         notes.push_back("server " + server +
                         " is in grace: when it is over, who has not reclaimed is no longer on "
                         "record. Export again then");
+    if (without != 0)
+        notes.push_back(std::to_string(without) +
+                        " clients are of NFSv3: nfsdcld keeps none of those. Their statd's records are "
+                        "not written");
     notes.push_back("nfsdcld may use it once server " + server +
                     " is stopped, and nothing else was recorded since");
     s.print({{"ok", true},
@@ -368,7 +413,7 @@ void add_import_verbs(CLI::App& app, session& s) {
     in->add_option("--sm", o->sm, "statd's directory sm; the same");
     in->add_flag("--dry-run", o->dry_run, "say what would be done");
     in->add_flag("--replace", o->replace,
-                 "remove the server's records that are in none of the sources");
+                 "remove the server's NFSv4 clients that are in none of the sources");
     in->add_flag("--force", o->force, "though the server runs under graced already");
     in->callback([&s, o] { run_import(s, *o); });
 

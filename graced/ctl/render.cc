@@ -2,13 +2,18 @@
 // Status, tables and times as text, readable at 80 columns.
 #include "graced/ctl/render.hh"
 
+#include "grace/record_key.hh"
+#include "graced/hex.hh"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <ctime>
+#include <iomanip>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 namespace grace::ctl {
@@ -372,9 +377,9 @@ std::string render_clients(const json& answer, double now) {
     // Only the node that hosts a server can ask its nfsd.
     const bool known = std::any_of(clients.begin(), clients.end(),
                                    [](const json& c) { return at(c, "address").is_string(); });
-    std::vector<std::string> head = {"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL"};
+    std::vector<std::string> head = {"SERVER", ">EPOCH", "RECLAIMED", "PRINCIPAL", "PROTOCOL"};
     if (known) {
-        head.insert(head.end(), {"PROTOCOL", "STATUS", "ADDRESS"});
+        head.insert(head.end(), {"STATUS", "ADDRESS"});
     }
     const bool dated = std::any_of(clients.begin(), clients.end(),
                                    [](const json& c) { return at(c, "since").is_number(); });
@@ -386,10 +391,9 @@ std::string render_clients(const json& answer, double now) {
     for (const json& c : clients) {
         std::vector<std::string> row = {text(c, "server"), number(c, "epoch"),
                                         yes(c, "reclaimed") ? "yes" : "-",
-                                        yes(c, "principal") ? "yes" : "-"};
+                                        yes(c, "principal") ? "yes" : "-", text(c, "protocol", "-")};
         if (known) {
-            row.insert(row.end(),
-                       {text(c, "protocol", "-"), text(c, "status", "-"), text(c, "address", "-")});
+            row.insert(row.end(), {text(c, "status", "-"), text(c, "address", "-")});
         }
         if (dated) {
             const json& since = at(c, "since");
@@ -418,6 +422,36 @@ std::string render_history(const json& answer, double now) {
                text(e, "name", "-")});
     }
     return t.str();
+}
+
+std::string render_mounts(const json& answer) {
+    const json& mounts = at(answer, "mounts");
+    if (!mounts.is_array() || mounts.empty()) {
+        return "No mounts on record.\n";
+    }
+    table t({"SERVER", "CLIENT", ">TIMES", "PATH"});
+    for (const json& m : mounts) {
+        t.add({text(m, "server"), text(m, "client"), number(m, "count"), text(m, "path")});
+    }
+    return t.str();
+}
+
+// support/nfs/rmtab.c of nfs-utils: CLIENT:PATH:0xCOUNT, with ; for the colons of an IPv6 address.
+std::string render_rmtab(const json& answer) {
+    std::ostringstream out;
+    for (const json& m : at(answer, "mounts")) {
+        // As it is: with a character replaced it would be another host.
+        const json& name = at(m, "client");
+        std::string client = name.is_string() ? name.get<std::string>() : "";
+        const auto path = from_hex(text(m, "path_hex", ""));
+        if (!is_host_name(client) || !path || !is_mount_path(*path)) {
+            continue;
+        }
+        std::replace(client.begin(), client.end(), ':', ';');
+        out << client << ':' << *path << ":0x" << std::hex << std::setw(8) << std::setfill('0')
+            << m.value("count", std::uint32_t{1}) << '\n';
+    }
+    return out.str();
 }
 
 std::string render_dump(const json& status) {

@@ -14,6 +14,9 @@ std::string render_servers(const nlohmann::json& status, double now);
 std::string render_nodes(const nlohmann::json& status);
 std::string render_clients(const nlohmann::json& clients, double now = 0);
 std::string render_history(const nlohmann::json& events, double now);
+std::string render_mounts(const nlohmann::json& mounts);
+// In the format of mountd's rmtab.
+std::string render_rmtab(const nlohmann::json& mounts);
 // In the format of nfs-ganesha's rados_grace: one line for each server and each node, its flags N
 // (needs grace) and E (enforces). A server that is called like a node shares its line.
 std::string render_dump(const nlohmann::json& status);

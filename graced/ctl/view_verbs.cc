@@ -58,8 +58,10 @@ void ask_nfsd(json& all) {
         if (!c.is_object()) {
             continue;
         }
-        c["protocol"] = "NFSv4";
         c["address"] = c["minor_version"] = c["status"] = c["last_renew"] = nullptr;
+        if (c.value("protocol", "") == "NFSv3") {
+            continue; // lockd shows nobody what it knows
+        }
         const auto server = known.find(c.value("server", ""));
         const auto name = from_hex(c.value("name_hex", ""));
         if (server == known.end() || !name) {
@@ -169,6 +171,18 @@ void show_clients(session& s, const client_options& o) {
     s.print(*all, [&s](const json& a) { return render_clients(a, s.around.now()); });
 }
 
+void show_mounts(session& s, const std::string& server, bool as_rmtab) {
+    const auto all = all_pages(s, "mounts", server);
+    if (!all) {
+        return;
+    }
+    if (as_rmtab) {
+        s.around.out << render_rmtab(*all);
+        return;
+    }
+    s.print(*all, render_mounts);
+}
+
 // Asked for here, not by the daemon: see node_view.hh.
 void add_filesystems(session& s, json& status) {
     if (!s.around.gfs2_mounts)
@@ -198,8 +212,12 @@ void show_version(session& s) {
 // client. One answer that holds a million clients would stop the daemon's loop for as long as it
 // takes to write it.
 std::optional<json> all_clients(session& s, const std::string& server) {
-    json all = {{"ok", true}, {"clients", json::array()}, {"more", false}};
-    json request = {{"verb", "clients"}};
+    return all_pages(s, "clients", server);
+}
+
+std::optional<json> all_pages(session& s, const char* verb, const std::string& server) {
+    json all = {{"ok", true}, {verb, json::array()}, {"more", false}};
+    json request = {{"verb", verb}};
     if (!server.empty()) {
         request["server"] = server;
     }
@@ -208,12 +226,12 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         if (!page) {
             return std::nullopt;
         }
-        const auto clients = page->find("clients");
+        const auto clients = page->find(verb);
         if (clients == page->end() || !clients->is_array()) {
             return all;
         }
         for (const json& c : *clients) {
-            all["clients"].push_back(c);
+            all[verb].push_back(c);
         }
         for (const char* where : {"nfsd_fs", "history"}) {
             if (page->contains(where)) {
@@ -226,7 +244,7 @@ std::optional<json> all_clients(session& s, const std::string& server) {
         }
         const json& last = clients->back();
         const std::string after_server = last.value("server", "");
-        const std::string after_hex = last.value("name_hex", "");
+        const std::string after_hex = last.value("key_hex", "");
         if (request.value("after_server", "") == after_server &&
             request.value("after_hex", "") == after_hex) {
             all["more"] = true; // a daemon that does not know pages
@@ -279,6 +297,13 @@ void add_view_verbs(CLI::App& app, session& s) {
         o->history = history->count() > 0;
         show_clients(s, *o);
     });
+
+    auto* mounts = app.add_subcommand("mounts", "who has mounted what over NFSv3");
+    auto of = std::make_shared<std::string>();
+    auto as_rmtab = std::make_shared<bool>(false);
+    CLI::Option* which = mounts->add_option("--server", *of, "only of this server");
+    mounts->add_flag("--rmtab", *as_rmtab, "in the format of mountd's rmtab")->needs(which);
+    mounts->callback([&s, of, as_rmtab] { show_mounts(s, *of, *as_rmtab); });
 
     app.add_subcommand("version", "versions of gracectl and of the running daemon")->callback([&s] {
         show_version(s);

@@ -15,6 +15,9 @@ class lock_backend {
 public:
     virtual ~lock_backend() = default;
 
+    // Opens the lockspace; once, by the keeper that the daemon will find.
+    virtual void start() {}
+
     // All of them return at once and are called from the loop's thread, as are the callbacks. A
     // request passed check_conversion(); it gets one of granted, refused, cancelled.
     virtual void convert(node_id owner, lock_key, lock_mode, const lvb_bytes* value) = 0;

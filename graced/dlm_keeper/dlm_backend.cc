@@ -13,6 +13,9 @@ dlm_backend::dlm_backend(qb_loop_t* loop, std::string lockspace)
                          static_cast<dlm_backend*>(data)->read_reports();
                          return int32_t{0};
                      });
+}
+
+void dlm_backend::start() {
     worker_->start();
 }
 

@@ -14,6 +14,7 @@ class dlm_backend : public lock_backend {
 public:
     dlm_backend(qb_loop_t*, std::string lockspace);
 
+    void start() override;
     void convert(node_id, lock_key, lock_mode, const lvb_bytes* value) override;
     void cancel(node_id, lock_key) override;
     lock_map locks_of(node_id) const override { return view_; }

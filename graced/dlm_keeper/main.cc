@@ -67,6 +67,8 @@ int serve(lock_backend& backend, qb_loop_t* loop, const std::string& path) {
         spdlog::error("{}", ok.error().message);
         return ok.error().code == EADDRINUSE ? 3 : 1;
     }
+    // Not before: of several that were started at once only the one that listens may touch the DLM.
+    backend.start();
     for (const int number : {SIGTERM, SIGINT})
         qb_loop_signal_add(loop, QB_LOOP_HIGH, number, &r, on_signal, nullptr);
     qb_loop_run(loop);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <utility>
 
 namespace grace::keeper {
 
@@ -25,6 +27,7 @@ std::int64_t boottime() {
 }
 
 constexpr int answer_timeout_ms = 1000;
+constexpr int start_lock_tries = 100; // a try each 50 ms
 constexpr std::uint64_t second = 1'000'000'000;
 
 // Own descriptors go to high numbers, so that the DLM device gets a low one. A dying process lets
@@ -102,6 +105,7 @@ server::server(qb_loop_t* loop, lock_backend& backend, std::string path)
 
 server::~server() {
     qb_loop_timer_del(loop_, timer_);
+    drop_start_lock();
     for (auto& [fd, c] : connections_)
         c->node = {}; // nothing more is told of them
     while (!connections_.empty())
@@ -126,6 +130,7 @@ result<void> server::listen() {
     std::error_code ignored;
     std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
 
+    take_start_lock();
     struct stat st {};
     if (::lstat(path_.c_str(), &st) == 0) {
         if (!S_ISSOCK(st.st_mode))
@@ -167,8 +172,28 @@ result<void> server::listen() {
         return int32_t{0};
     });
     look_around();
+    qb_loop_job_add(loop_, QB_LOOP_HIGH, this,
+                    [](void* data) { static_cast<server*>(data)->drop_start_lock(); });
     spdlog::info("listening on '{}'", path_);
     return {};
+}
+
+// Problem scenario: on a busy machine the daemon starts a second keeper before the first one is so
+// far. Neither finds anybody on the path; both take it and open the lockspace; the daemon speaks
+// with one while the other holds the lockspace too. So only one at a time looks and takes the path,
+// and it answers before the next looks. One that hangs meanwhile is waited for in vain: then they
+// race.
+void server::take_start_lock() {
+    start_lock_ = move_high(::open((path_ + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    for (int i = 0; i < start_lock_tries && ::flock(start_lock_, LOCK_EX | LOCK_NB) < 0 &&
+                    errno == EWOULDBLOCK;
+         ++i)
+        ::usleep(50'000);
+}
+
+void server::drop_start_lock() {
+    if (start_lock_ >= 0)
+        ::close(std::exchange(start_lock_, -1));
 }
 
 void server::accept_one() {

@@ -68,11 +68,14 @@ private:
     connection* daemon_of(node_id);
     void look_around(); // every second
     bool path_is_ours() const;
+    void take_start_lock();
+    void drop_start_lock();
 
     qb_loop_t* loop_;
     lock_backend& backend_;
     std::string path_;
     int listen_fd_ = -1;
+    int start_lock_ = -1; // until the loop runs
     dev_t device_ = 0;
     ino_t inode_ = 0;
     std::map<int, std::unique_ptr<connection>> connections_;
@@ -84,7 +87,7 @@ private:
     };
     std::map<node_id, absence> daemons_;
     void step_down(node_id owner);
-    node_id only_node_;                                                 // of a keeper of the DLM
+    node_id only_node_; // of a keeper of the DLM
     bool warned_blocked_ = false;
     bool releasing_ = false;
     int alone_for_ = 0; // seconds since somebody else listens on our path and no daemon is here

@@ -2,7 +2,7 @@
 // The sources that are plain files and directories: v4recovery, rmtab, sm.
 #include "graced/import/sources.hh"
 
-#include "grace/types.hh"
+#include "grace/record_key.hh"
 
 #include <algorithm>
 #include <cerrno>
@@ -175,11 +175,10 @@ mount_table parse_rmtab(std::string_view text) {
                 line = line.substr(0, last);
             }
         }
-        if (host.empty() || host.size() > max_host_name || has_blank(host))
+        if (!is_host_name(host))
             leave_out(t.without, whole, "no name or address of a host");
-        else if (line.empty() || line.front() != '/' || line.size() > max_path ||
-                 line.find('\0') != std::string_view::npos)
-            leave_out(t.without, whole, "no absolute path");
+        else if (!is_mount_path(line))
+            leave_out(t.without, whole, "no absolute path of 1024 characters at most");
         else if (count != 0) // 0: mountd's mark for a mount that has ended
             t.mounts.push_back({std::move(host), std::string(line), count});
     }
@@ -213,7 +212,7 @@ void parse_monitor_file(const std::string& file_name, std::string_view text, mon
         while (line.starts_with(' '))
             line.remove_prefix(1);
         const std::string_view my_name = line;
-        good = good && !host.empty() && host.size() <= max_host_name && !has_blank(host) &&
+        good = good && is_host_name(host) &&
                my_name.size() <= max_host_name && !has_blank(my_name);
         if (!good)
             leave_out(all.without, file_name, "a line in it is not one of statd's");

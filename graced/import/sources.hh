@@ -97,8 +97,6 @@ result<monitor_list> read_monitor_directory(const std::string& path);
 // --- limits ---
 constexpr std::size_t max_clients = 4'000'000;
 constexpr std::size_t max_hosts = 100'000; // of sm/, and lines of rmtab
-constexpr std::size_t max_host_name = 1024;
-constexpr std::size_t max_path = 4096;
 constexpr std::size_t max_file = 64U << 20; // bytes of rmtab
 // Of what is left out: more are only counted, in a last entry.
 constexpr std::size_t max_left_out = 1000;

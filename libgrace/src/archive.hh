@@ -22,27 +22,27 @@ inline constexpr int members<record> = 2;
 template <>
 inline constexpr int members<view_id> = 2;
 template <>
-inline constexpr int members<node_state> = 12;
+inline constexpr int members<node_state> = 13;
 template <>
-inline constexpr int members<server_state> = 7;
+inline constexpr int members<server_state> = 8;
 template <>
-inline constexpr int members<state> = 13;
+inline constexpr int members<state> = 14;
 template <>
 inline constexpr int members<stored_server> = 6;
 template <>
-inline constexpr int members<stored_meta> = 9;
+inline constexpr int members<stored_meta> = 11;
 template <>
 inline constexpr int members<parameters> = 13;
 template <>
 inline constexpr int members<gate_local> = 10;
 template <>
-inline constexpr int members<instance> = 14;
+inline constexpr int members<instance> = 15;
 template <>
-inline constexpr int members<lock_local> = 9;
+inline constexpr int members<lock_local> = 10;
 template <>
 inline constexpr int members<msg::record_change> = 4;
 template <>
-inline constexpr int members<msg::hello> = 11;
+inline constexpr int members<msg::hello> = 13;
 template <>
 inline constexpr int members<tracker_port::known_client> = 2;
 
@@ -57,14 +57,16 @@ inline constexpr int members<store_op::renew> = 2;
 template <>
 inline constexpr int members<store_op::purge> = 2;
 template <>
-inline constexpr int members<store_op::replace_all> = 1;
+inline constexpr int members<store_op::replace_all> = 2;
 template <>
 inline constexpr int members<store_op::put_meta> = 1;
 
 template <>
-inline constexpr int members<wire::snapshot_writer> = 6;
+inline constexpr int members<wire::snapshot_writer> = 9;
 template <>
-inline constexpr int members<wire::snapshot_reader> = 3;
+inline constexpr int members<wire::difference> = 3;
+template <>
+inline constexpr int members<wire::snapshot_reader> = 6;
 template <>
 inline constexpr int members<input::deliver> = 2;
 template <>
@@ -204,32 +206,37 @@ struct archive {
             auto& [a, b, c, d, e, f, g] = v;
             return std::tie(a, b, c, d, e, f, g);
         } else if constexpr (std::is_same_v<U, fsm>) {
-            auto& [params, state, synced, synced_in, has_database, stored_quorate_view, in_group,
+            auto& [params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
                    members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
-                   incoming, incoming_parts, incoming_from, outgoing, said, commits, committing,
-                   durable_here, view_commit, committed, store_failed, gate, lock, instances,
-                   permit, permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
-                   daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
-                   grace_starts, checks, admitted, requests, phase, phase_since, now, deadline,
-                   out] = v;
+                   incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
+                   durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances,
+                   permit, permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips,
+                   barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
+                   records, batch, grace_starts, checks, admitted, requests, phase, phase_since,
+                   now, deadline, out] = v;
             (void)out; // taken before each step
-            return std::tie(params, state, synced, synced_in, has_database, stored_quorate_view,
-                            in_group, members_, ring, decided, undecided, loss_unjudged,
-                            ring_pending, quorum, hello_number, hello_sent, heard_at, hellos,
-                            buffering, buffer, buffered_bytes, incoming, incoming_parts,
-                            incoming_from, outgoing, said, commits, committing, durable_here,
-                            view_commit, committed, store_failed, gate, lock, instances, permit,
-                            permit_sent, dlm_lost, barrier, barrier_trips, barrier_round, returned,
-                            daemonless_since, holds_up_since, orphan_since, fence_asked, records,
-                            batch, grace_starts, checks, admitted, requests, phase, phase_since, now,
-                            deadline);
+            return std::tie(
+                params, state, synced, synced_in, has_database, stored_view, stored_quorate_view, in_group,
+                members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
+                hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
+                incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
+                durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, permit,
+                permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips, barrier_round,
+                daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
+                grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);
+        } else if constexpr (std::is_same_v<U, fsm::past>) {
+            auto& [a, b, c] = v;
+            return std::tie(a, b, c);
         } else if constexpr (std::is_same_v<U, fsm::pending_record>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::request>) {
             auto& [a, b, c, d, e, f, g, h, i] = v;
             return std::tie(a, b, c, d, e, f, g, h, i);
+        } else if constexpr (std::is_same_v<U, fsm::departure>) {
+            auto& [a, b, c] = v;
+            return std::tie(a, b, c);
         } else if constexpr (std::is_same_v<U, fsm::outgoing_snapshot>) {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
@@ -241,7 +248,7 @@ struct archive {
             return std::tie(a, b, c, d);
         } else {
             constexpr int n = members<U>;
-            static_assert(n >= 0 && n <= 14, "a struct that archive.hh does not know");
+            static_assert(n >= 0 && n <= 15, "a struct that archive.hh does not know");
             if constexpr (n == 0) {
                 static_assert(std::is_empty_v<U>);
                 return std::tie();
@@ -266,6 +273,9 @@ struct archive {
             } else if constexpr (n == 7) {
                 auto& [a, b, c, d, e, f, g] = v;
                 return std::tie(a, b, c, d, e, f, g);
+            } else if constexpr (n == 8) {
+                auto& [a, b, c, d, e, f, g, h] = v;
+                return std::tie(a, b, c, d, e, f, g, h);
             } else if constexpr (n == 9) {
                 auto& [a, b, c, d, e, f, g, h, i] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i);
@@ -281,6 +291,9 @@ struct archive {
             } else if constexpr (n == 14) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o);
+            } else if constexpr (n == 15) {
+                auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p);
             } else {
                 static_assert(n == 13);
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = v;
@@ -409,7 +422,7 @@ struct archive {
     }
     static void get(wire::reader& r, record_map& c) {
         get_all<std::pair<std::string, record>>(r, [&](std::pair<std::string, record>&& x) {
-            if (x.first.size() > max_client_name || x.second.princhash.size() > max_princhash)
+            if (x.first.size() > max_record_key || x.second.princhash.size() > max_princhash)
                 r.fail();
             else
                 c.put(x.first, x.second);

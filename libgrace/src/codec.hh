@@ -5,7 +5,7 @@
 // none of stays failed; whoever asked looks at at_end() once, when everything was read.
 #pragma once
 
-#include "grace/types.hh"
+#include "grace/record_key.hh"
 
 #include <span>
 #include <type_traits>
@@ -121,7 +121,7 @@ public:
             fail();
     }
     void get_client(std::string& s) {
-        get(s, max_client_name);
+        get(s, max_record_key);
         if (s.empty())
             fail();
     }

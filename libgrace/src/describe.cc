@@ -69,7 +69,16 @@ std::string at(epoch e) {
     return "C " + number(e.value);
 }
 std::string client_of(const std::string& server, const std::string& client) {
-    return server + "/" + printable(client);
+    switch (kind_of(client)) {
+    case record_kind::nlm:
+        return server + "/nlm:" + printable(std::string(client_in(client)));
+    case record_kind::mount:
+        return server + "/mount:" + printable(std::string(client_in(client))) + ":" +
+               printable(std::string(path_in(client)));
+    case record_kind::nfs4:
+        break;
+    }
+    return server + "/" + printable(std::string(client_in(client)));
 }
 std::string mode(lock_mode m) {
     return to_string(m);
@@ -238,6 +247,8 @@ struct operation_describer {
         std::size_t n = 0;
         for (const auto& [server, records] : o.records)
             n += records.size();
+        for (const auto& [server, mounts] : o.mounts)
+            n += mounts.size();
         return "replace all by " + number(n) + " records of " + number(o.records.size()) +
                " servers";
     }

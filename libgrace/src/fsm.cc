@@ -31,6 +31,7 @@ fsm::fsm(parameters params, std::optional<stored_state> database)
     if (database) {
         state_ = from_stored(*database);
         stored_quorate_view_ = database->meta.quorate_view;
+        stored_view_ = std::max(database->meta.view, stored_quorate_view_);
         // Made, and never given a state: it was started once, alone, or its predecessor was lost.
         has_database_ = database->meta.applied.value != 0;
     }
@@ -90,17 +91,28 @@ bool fsm::confirmed() const {
     return !ring_pending_ && in_group_ && quorum_.ring_seq == ring_.seq;
 }
 
-// More than half of the expected votes have the state, or every live member has.
-bool fsm::synced_majority() const {
+// More than half of the expected votes have it, or every live member has.
+template <typename P>
+bool fsm::more_than_half(P has_it) const {
     std::uint64_t votes = 0;
     bool all = true;
     for (const auto& [id, v] : quorum_.votes) {
-        if (is_synced(state_, id))
+        if (has_it(id))
             votes += v;
         else
             all = false;
     }
     return all || votes * 2 > quorum_.expected;
+}
+
+bool fsm::synced_majority() const {
+    return more_than_half([&](node_id id) { return is_synced(state_, id); });
+}
+
+bool fsm::view_stored_by_majority() const {
+    return more_than_half([&](node_id id) {
+        return is_synced(state_, id) && state_.nodes.at(id).view == state_.view.number;
+    });
 }
 
 bool fsm::enforces(node_id id) const {
@@ -147,6 +159,14 @@ phase fsm::current_phase() const {
     return synced_ && everyone_enforces() && all_fenced() ? phase::reclaiming : phase::entering;
 }
 
+// The trip is accounted for when a barrier has come back from behind the START. Not while lifting:
+// the START that moves the epoch on after a PURGE asks for new gates. Nobody's fencing is waited
+// for: the gate of a node that is gone has closed by itself, and the wait holds nfsd's mutex.
+bool fsm::may_drop() const {
+    return acting() && in_grace(state_) && !state_.lifting && any_need(state_) && gate_.attached &&
+           gate_.closed_at(state_.current) && gate_.accounted == gate_.trips && everyone_enforces();
+}
+
 // A node whose daemon died first is no member of the group, so nobody's confchg tells its own
 // death: NODEDOWN does. Bad scenario: dlm_controld has dropped its locks and the trip is accounted
 // for, but NODEDOWN is still on its way; a gate that opens now grants what its clients are about to
@@ -169,13 +189,27 @@ bool fsm::intact(const server_state& v, const instance& i) const {
     return i.running && !i.stopping && standing_of(v, i.answered) == standing::intact;
 }
 
+// Bad scenario: a server is released here and served here again at once, and this node hears late
+// of its own RELEASED: another node has taken the server by then, and opens reclaim for it, too.
+bool fsm::being_released(const std::string& name) const {
+    return std::ranges::any_of(said_,
+                               [&](const auto& e) {
+                                   return std::get<said>(e) == said::released &&
+                                          std::get<std::string>(e) == name;
+                               }) ||
+           std::ranges::any_of(requests_, [&](const auto& e) {
+               const request& r = e.second;
+               return r.kind == request_kind::released && r.server == name && !r.delivered;
+           });
+}
+
 bool fsm::may_reclaim(const std::string& name, const instance& i) const {
     auto it = state_.servers.find(name);
     if (it == state_.servers.end() || !acting() || !in_grace(state_) || state_.lifting)
         return false;
     const server_state& v = it->second;
     return v.need && v.host == params_.self && !i.stopping && i.finished != v.start &&
-           !intact(v, i) && lock_.held == lock_mode::cw && !lock_.wanted &&
+           !being_released(name) && !intact(v, i) && lock_.held == lock_mode::cw && !lock_.wanted &&
            (gate_.closed_at(state_.current) || !params_.kernel_expected) && everyone_enforces() &&
            all_fenced();
 }
@@ -220,11 +254,7 @@ void fsm::decide_membership() {
         decided_.reset();
         persist(std::exchange(undecided_, {}));
     }
-    if (view_commit_ == 0) { // before anything that is acknowledged in this view
-        stored_quorate_view_ = state_.view.number;
-        persist({});
-        view_commit_ = commits_;
-    }
+    decide_view();
     for (const auto& [id, votes] : quorum_.votes) {
         lock_.fenced.erase(id); // it is back: its next death needs a proof of its own
         if (is_synced(state_, id))
@@ -247,15 +277,19 @@ void fsm::decide_membership() {
     // ◆ A node may die after its daemon, and is then no member of the group any more.
     std::erase_if(returned_, [&](const auto& e) {
         auto n = state_.nodes.find(e.first);
-        if (n == state_.nodes.end() || n->second.down || n->second.deaths != e.second)
+        const departure& d = e.second;
+        if (n == state_.nodes.end() || n->second.down || n->second.deaths != d.deaths)
             return true;
-        if (!n->second.member)
+        // Bad scenario: a START for a member whose HELLO, which says that it has booted, is on its
+        // way. The server has had one for that by then, and may run again; clients that have
+        // reclaimed, and will not do it twice, would be purged.
+        if ((!n->second.member || n->second.hello == 0) && !d.joined)
             return false;
         // Its daemon has joined before NODEDOWN was said, on the same boot: it was cut off for a
         // moment, and DLM has dropped its locks all the same.
         bool told = true;
         for (const auto& [name, v] : state_.servers) {
-            if (v.host != e.first || v.records.empty() || v.need)
+            if (v.host != e.first || v.records.empty() || v.need || v.lost > d.starts)
                 continue;
             told = false;
             if (once(said::start, name, v.start.value))
@@ -265,10 +299,39 @@ void fsm::decide_membership() {
     });
     // Of a node that is back not every member knows: who joined since has not been told.
     const bool lowest = lowest_synced(state_) == params_.self;
-    for (const auto& [id, n] : state_.nodes)
-        if (!n.member && !n.down && (live(id) ? returned_.contains(id) : lowest) &&
-            once(said::node_down, id.value, n.deaths))
+    const auto returned = [&](node_id id) {
+        auto r = returned_.find(id);
+        return r != returned_.end() && !r->second.joined;
+    };
+    for (const auto& [id, n] : state_.nodes) {
+        if (n.member || n.down)
+            continue;
+        if (!live(id)) // and if it is back before that is told
+            returned_.try_emplace(id, departure{n.deaths, state_.starts, false});
+        if ((live(id) ? returned(id) : lowest) && once(said::node_down, id.value, n.deaths))
             send(msg::node_down{id, n.deaths});
+    }
+}
+
+// Two steps, before anything is acknowledged in this view: each member stores its number; when more
+// than half have, it is stored as quorate, and ranks where a group is founded. ◆ Bad scenarios:
+// node 2 alone has the state for many views, quorate by nodes on which graced does not run; or it
+// stores a view and dies before the others have. Nodes 1 and 3 found a group, record clients, and
+// power fails: node 2's database would rank before theirs. Of a view that ranks, any majority has
+// one that knows the number, and founds with a higher one.
+void fsm::decide_view() {
+    if (view_commit_ == 0) {
+        stored_view_ = std::max(stored_view_, state_.view.number);
+        persist({});
+        view_commit_ = commits_;
+    }
+    if (view_is_stored() && once(said::view_stored, state_.view.number))
+        send(msg::view_stored{});
+    if (quorate_commit_ == 0 && view_stored_by_majority()) {
+        stored_quorate_view_ = state_.view.number;
+        persist({});
+        quorate_commit_ = commits_;
+    }
 }
 
 // A server that was stopped by hand, or crashed: what its clients held was dropped, so they must
@@ -282,11 +345,16 @@ void fsm::decide_dropped() {
             v != state_.servers.end() && v->second.host == params_.self && !v->second.need)
             instances_[g.server].dropped = true;
     for (auto& [name, i] : instances_) {
+        auto v = state_.servers.find(name);
+        const bool ours = v != state_.servers.end() && v->second.host == params_.self;
+        // Bad scenario: this node had no state when its nfsd waited, so that was told that nobody
+        // may reclaim, of no START. What its clients have done since is its own all the same: after
+        // a restart of the daemon it would pass for one that has lost everything.
+        if (i.running && !i.answered && !i.dropped && ours)
+            i.answered = v->second.start;
         if (!i.dropped)
             continue;
-        auto v = state_.servers.find(name);
-        if (v == state_.servers.end() || v->second.host != params_.self ||
-            v->second.records.empty())
+        if (!ours || v->second.records.empty())
             i.dropped = false;
         else if (once(said::start, name, v->second.start.value))
             send(msg::start{name, msg::start_reason::dropped});
@@ -340,7 +408,7 @@ void fsm::decide_enforcing() {
             instances_, [](const auto& e) { return e.second.reclaim == reclaim_state::closing; }))
         return;
     // ◆ Every purge delivered before, and C itself, must be durable here.
-    if (!view_is_durable() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
+    if (!view_is_stored() || durable_here_ < state_.epoch_at || durable_here_.value == 0)
         return;
     if (once(said::enforcing, state_.current.value, gate_.changes))
         send(msg::enforcing{state_.current});
@@ -391,14 +459,27 @@ void fsm::decide_done() {
         }
         if (i.finished != v.start && i.reclaim == reclaim_state::on) {
             reclaim_count c = count_reclaimed(state_, v);
+            // Bad scenario: nfsd ends twice in one grace, reclaim stays open, and the second nfsd's
+            // clients get what the first had left of its time.
+            if (i.opened_for != v.start) {
+                i.opened_for = v.start;
+                i.opened_at = now_;
+                i.deadline = now_ + params_.grace_period;
+                i.reclaimed = c.reclaimed;
+            }
             if (c.reclaimed > i.reclaimed) { // extended while reclaims arrive, at most doubled
                 i.reclaimed = c.reclaimed;
                 i.deadline =
                     std::min(now_ + params_.grace_period, i.opened_at + 2 * params_.grace_period);
             }
-            if (c.reclaimed == c.all && (i.tells_completes || c.all == 0)) {
+            // Its nfsd admits no reclaim of an NFSv4 client any more, and may have said so before
+            // this daemon was there, or had opened. An NFSv3 client never says that it has
+            // reclaimed all.
+            const bool over = i.kernel_done && standing_of(v, i.answered) == standing::reclaiming;
+            const bool all = c.reclaimed == c.all && i.tells_completes;
+            if (c.all == 0 || (!has_nlm(v) && (all || over))) {
                 i.finished = v.start;
-                i.how = msg::outcome::reclaimed;
+                i.how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
             } else if (now_ >= i.deadline) {
                 i.finished = v.start;
                 i.how = msg::outcome::deadline;
@@ -449,13 +530,18 @@ void fsm::decide_locks() {
     for (auto it = lock_.probing.begin(); it != lock_.probing.end(); ++it)
         if (live(it->first) && acting()) {
             emit(effect::cancel{lock_resource::alive, it->first});
+            lock_.unprobing.insert(it->first);
             lock_.probing.erase(it);
             break; // the next step takes the next one
         }
+    // Bad scenario for a second request before the first is answered: a node comes back unfenced,
+    // the request is cancelled, the lockspace is frozen and answers nothing; the node dies again.
+    // The one grant that then comes is taken for the answer to neither, PR stays, and the node,
+    // fenced and booted, waits for its EX for ever.
     if (acting() && in_grace(state_) && any_need(state_)) {
         for (const auto& [id, n] : state_.nodes) {
             if (live(id) || fencing_proven(id) || lock_.probing.contains(id) || !n.down ||
-                params_.nodes_without_gfs2.contains(id))
+                lock_.unprobing.contains(id) || params_.nodes_without_gfs2.contains(id))
                 continue;
             lock_.probing[id] = n.deaths;
             emit(effect::convert{lock_resource::alive, id, lock_mode::pr, false, {}});
@@ -502,7 +588,7 @@ void fsm::decide_locks() {
 void fsm::decide_purge_and_lift() {
     if (!acting() || purger(state_) != params_.self)
         return;
-    if (lock_.held != lock_mode::ex || lock_.wanted || !view_is_durable())
+    if (lock_.held != lock_mode::ex || lock_.wanted || !view_is_stored())
         return;
     if (!state_.lifting) {
         if (once(said::purge, state_.recovery.value, state_.starts.value))
@@ -515,7 +601,7 @@ void fsm::decide_purge_and_lift() {
 }
 
 void fsm::decide_durable() {
-    if (!acting() || !view_is_durable())
+    if (!acting() || !view_is_stored_as_quorate())
         return;
     const position said_already = state_.nodes[params_.self].durable;
     // ◆ A joiner says it too: a PURGE that it got by snapshot waits for its disk as well.
@@ -532,6 +618,10 @@ void fsm::decide_durable() {
 void fsm::decide_barrier() {
     if (!acting() || !gate_.attached || gate_.accounted == gate_.trips || barrier_ != 0)
         return;
+    if (dlm_lost_.contains(params_.self) && now_ < gate_.retry_at) {
+        wake_at(gate_.retry_at);
+        return;
+    }
     if (barrier_trips_ != gate_.trips) {
         barrier_trips_ = gate_.trips;
         ++barrier_round_;
@@ -570,6 +660,10 @@ void fsm::on(const input::dlm_members& d) {
     // The STARTs must have been delivered before the gate may open: another barrier behind them.
     if (found_any)
         ++barrier_round_;
+    // Bad scenario: this node's own dlm_controld is gone. Its lockspaces have stopped for good; the
+    // next change of the membership stops none, so the tripwire would not close an open gate.
+    else if (dlm_lost_.contains(params_.self))
+        gate_.retry_at = now_ + params_.retry;
     else
         gate_.accounted = barrier_trips_;
 }
@@ -608,7 +702,9 @@ void fsm::decide_records() {
 }
 
 void fsm::on(const input::create& c) {
-    if (c.client.empty() || c.client.size() > max_client_name ||
+    const bool nfs4 = kind_of(c.client) == record_kind::nfs4;
+    if (c.client.empty() || c.client.size() > max_record_key ||
+        (nfs4 && client_in(c.client).size() > max_client_name) ||
         c.princhash.size() > max_princhash) {
         emit(effect::answer_upcall{c.id, upcall_status::failed});
         return;
@@ -695,7 +791,7 @@ void fsm::on(const input::grace_start& g) {
     // would be answered so, said anew, and so on.
     if (instance* i = instance_of(g.server)) {
         i->dropped |= i->running; // it ended, and came back before its pipe was missed
-        i->running = false;
+        i->running = i->kernel_done = false;
         i->answered = {};
     }
     forget_upcalls(g.server);
@@ -704,17 +800,8 @@ void fsm::on(const input::grace_start& g) {
 
 void fsm::on(const input::grace_done& g) {
     emit(effect::answer_upcall{g.id, upcall_status::ok});
-    instance* i = instance_of(g.server);
-    auto it = state_.servers.find(g.server);
-    if (!i || it == state_.servers.end() || !it->second.need)
-        return;
-    // The kernel ended its own grace: it admits no reclaim any more.
-    if (i->reclaim == reclaim_state::on && i->finished != it->second.start &&
-        standing_of(it->second, i->answered) == standing::reclaiming) {
-        const reclaim_count c = count_reclaimed(state_, it->second);
-        i->finished = it->second.start;
-        i->how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
-    }
+    if (instance* i = instance_of(g.server))
+        i->kernel_done = i->running;
 }
 
 // nfsd starts and asks who may reclaim. It holds nfsd_mutex of the whole machine until it is
@@ -730,7 +817,7 @@ void fsm::decide_grace_starts() {
             // Bad scenario: this node is cut off, and what its side heard last was a purge; its
             // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
             const bool ready =
-                ours && acting() && !i.dropped &&
+                ours && acting() && !i.dropped && !being_released(g.server) &&
                 (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.
@@ -739,8 +826,9 @@ void fsm::decide_grace_starts() {
             else if (g.after == 0)
                 g.after = commits_;
             if (g.after == 0 || committed_ < g.after) {
-                // Somebody started nfsd by hand where it was never served.
-                if (acting() && !ours && (!known || !it->second.need) &&
+                // Somebody started nfsd by hand where it was never served; or it waits since before
+                // the group was founded anew, and has no host any more.
+                if (acting() && !ours && (!known || !it->second.need || !it->second.host) &&
                     once(said::start_take, g.server, known ? it->second.start.value : 0))
                     send(msg::start{g.server, msg::start_reason::takes});
                 wake_at(g.give_up);
@@ -754,8 +842,8 @@ void fsm::decide_grace_starts() {
         }
         if (ours && it->second.need && i.reclaim == reclaim_state::on)
             for (const auto& [client, rec] : it->second.records)
-                if (rec.at <= state_.recovery)
-                    clients.push_back({client, rec.princhash});
+                if (rec.at <= state_.recovery && kind_of(client) == record_kind::nfs4)
+                    clients.push_back({std::string(client_in(client)), rec.princhash});
         i.answered = ours && acting() ? it->second.start : start_count{};
         i.running = true;
         i.stopping = false;
@@ -782,10 +870,14 @@ void fsm::decide_permit() {
 }
 
 void fsm::decide_timeouts() {
+    // ◆ An orphan's time is that in which somebody could have served it. Bad scenario: the fencing
+    // of its host takes longer, and the clients are purged in the moment in which it could have
+    // started. Where a node is back in the ring before it was fenced, only the DLM knows, and
+    // waits.
+    const bool may_be_served = current_phase() == phase::reclaiming && !lock_.wanted;
     std::erase_if(orphan_since_, [&](const auto& e) {
         auto it = state_.servers.find(e.first);
-        return !in_grace(state_) || it == state_.servers.end() || !it->second.need ||
-               it->second.host;
+        return !may_be_served || it == state_.servers.end() || !it->second.need || it->second.host;
     });
     if (!acting() || !in_grace(state_) || lowest_synced(state_) != params_.self)
         return;
@@ -812,7 +904,7 @@ void fsm::decide_timeouts() {
     for (const auto& [name, v] : state_.servers) {
         if (v.needed && v.host)
             fence_when_due(name, v.host);
-        if (!v.need || v.host)
+        if (!v.need || v.host || !may_be_served)
             continue;
         const instant end =
             orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;

@@ -16,6 +16,7 @@ void fsm::on(const input::locks_known& k) {
     lock_.alive_wanted = k.alive_requested;
     lock_.cancelling = false;
     lock_.probing.clear();
+    lock_.unprobing.clear();
 }
 
 void fsm::on(const input::lock_granted& g) {
@@ -30,7 +31,10 @@ void fsm::on(const input::lock_granted& g) {
                 lock_.probing.erase(it);
                 tell(news_level::info, "node " + name_of(g.node) + " is proven fenced");
             }
+            lock_.unprobing.insert(g.node);
             emit(effect::convert{lock_resource::alive, g.node, lock_mode::nl, false, {}});
+        } else {
+            lock_.unprobing.erase(g.node);
         }
         return;
     }
@@ -50,7 +54,7 @@ void fsm::on(const input::lock_refused& r) {
     if (r.resource == lock_resource::alive) {
         if (r.node == params_.self)
             lock_.alive_wanted = false;
-        else
+        else if (lock_.unprobing.erase(r.node) == 0)
             lock_.probing.erase(r.node);
         return;
     }
@@ -62,7 +66,7 @@ void fsm::on(const input::lock_cancelled& c) {
     if (c.resource == lock_resource::alive) {
         if (c.node == params_.self)
             lock_.alive_wanted = false;
-        else
+        else if (lock_.unprobing.erase(c.node) == 0)
             lock_.probing.erase(c.node);
         return;
     }
@@ -96,12 +100,14 @@ void fsm::on(const input::store_failed& f) {
     if (store_failed_)
         return;
     store_failed_ = true;
-    tell(news_level::error, f.why + "; this node leaves the group with its gate closed, so that the "
-                                    "others go on, and joins again when it can be written");
+    tell(news_level::error, f.why +
+                                "; this node leaves the group with its gate closed, so that the "
+                                "others go on, and joins again when it can be written");
     lose_sync("its recovery database failed");
     buffering_ = false;
     hellos_.clear();
     committing_.clear();
+    wants_all_ = true;
     emit(effect::leave_group{});
 }
 
@@ -142,13 +148,6 @@ void fsm::on(const input::kernel_acked& k) {
             i.reclaim = reclaim_state::off;
         } else if (i.reclaim == reclaim_state::opening) {
             i.reclaim = reclaim_state::on;
-            start_count start = state_.servers[name].start;
-            if (i.opened_for != start) {
-                i.opened_for = start;
-                i.opened_at = now_;
-                i.deadline = now_ + params_.grace_period;
-                i.reclaimed = count_reclaimed(state_, state_.servers[name]).reclaimed;
-            }
             tell(news_level::info, "server " + name + ": reclaim is open");
         }
     }
@@ -202,7 +201,11 @@ overloaded(F...) -> overloaded<F...>; // clang 14 does not deduce it for aggrega
 
 void fsm::deliver_synced(node_id sender, const envelope& env) {
     const position before = state_.applied;
+    const start_count starts = state_.starts;
     applied a = apply(state_, sender, env);
+    if (state_.applied !=
+        before) // before a HELLO is answered: its own changes are part of the answer
+        remember(a.ops);
     const bool mine = sender == params_.self && env.life == params_.life;
 
     // Requests hear of their own message even where it was void.
@@ -217,6 +220,15 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                 r.delivered = true;
                 r.counted = a.counted;
             }
+    if (const auto* m = std::get_if<msg::released>(&env.body);
+        m && mine && (a.counted || env.view == state_.view)) {
+        std::erase_if(said_, [&](const auto& e) {
+            return std::get<said>(e) == said::released && std::get<std::string>(e) == m->server;
+        });
+        for (auto& [id, r] : requests_)
+            if (r.kind == request_kind::released && r.server == m->server && r.sent_in != 0)
+                r.delivered = true;
+    }
     if (const auto* m = std::get_if<msg::start>(&env.body);
         m && mine && a.counted && m->why == msg::start_reason::dropped)
         if (instance* i = instance_of(m->server))
@@ -235,7 +247,8 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
     }
     if (!std::holds_alternative<msg::heartbeat>(env.body) &&
         !std::holds_alternative<msg::records>(env.body) &&
-        !std::holds_alternative<msg::durable>(env.body))
+        !std::holds_alternative<msg::durable>(env.body) &&
+        !std::holds_alternative<msg::view_stored>(env.body))
         tell(news_level::debug, describe(env.body) + " from node " + name_of(sender));
 
     std::visit(
@@ -249,9 +262,11 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                     buffering_ = true;
                     buffer_.clear();
                     buffered_bytes_ = 0;
-                } else if (lowest_synced(state_) == params_.self) {
-                    send_snapshot(sender, m.number);
+                    return;
                 }
+                joined_[sender] = {ring_.seq, starts};
+                if (lowest_synced(state_) == params_.self)
+                    send_snapshot(sender, m);
             },
             [&](const msg::heartbeat& m) { permit_.heard(sender, m, quorum_.votes.size() == 1); },
             [&](const msg::barrier& m) {

@@ -81,6 +81,7 @@ struct describer {
     std::string operator()(const msg::barrier& m) const {
         return "BARRIER(" + number(m.number) + ")";
     }
+    std::string operator()(const msg::view_stored&) const { return "VIEW-STORED"; }
     std::string operator()(const msg::detached&) const { return "DETACHED"; }
     std::string operator()(const msg::bypass& m) const {
         return "BYPASS(" + (m.node ? "node " + number(m.node.value) : std::string("all")) + ", " +

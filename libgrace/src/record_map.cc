@@ -145,9 +145,10 @@ std::string& record_map::writable(block& b) {
 
 void record_map::put(std::string_view client, const record& r) {
     const std::string packed = pack(client, r);
-    if (blocks_.empty())
+    const bool first = blocks_.empty();
+    if (first)
         blocks_.push_back({std::make_shared<std::string>(), 0, r.at, r.at, {}, 0, false});
-    std::size_t n = block_of(client);
+    std::size_t n = first ? 0 : block_of(client); // there is no record to compare with yet
     auto [at, there] = seek(*blocks_[n].packed, client);
     // Most come in order (a snapshot, the database): a full last block stays full.
     if (!there && n + 1 == blocks_.size() && at == blocks_[n].packed->size() &&

@@ -14,7 +14,7 @@ inline constexpr int members<recorded_input> = 3;
 
 namespace {
 constexpr std::uint32_t recording_magic = 0x58524721; // "!GRX"
-constexpr std::uint16_t recording_version = 3;
+constexpr std::uint16_t recording_version = 5;
 } // namespace
 
 bytes archive::wire_bytes(const envelope& e) {
@@ -42,12 +42,12 @@ bytes encode_checkpoint(const fsm& f) {
 
 bool archive::fits(const fsm& f, std::size_t limit) {
     // Besides the records everything has small limits, but for what waits for a snapshot.
-    std::size_t all = f.buffered_bytes_ + (f.records_.size() + f.checks_.size()) * max_client_name;
+    std::size_t all = f.buffered_bytes_ + (f.records_.size() + f.checks_.size()) * max_record_key;
     for (const auto& [server, admitted] : f.admitted_)
-        all += admitted.second.size() * max_client_name;
+        all += admitted.second.size() * max_record_key;
     const auto add = [&](const state& s) {
         for (const auto& [name, v] : s.servers)
-            all += v.records.weight();
+            all += v.records.weight() + v.mounts.weight();
     };
     add(f.state_);
     add(f.incoming_.into);

@@ -32,7 +32,7 @@ void fsm::on(const input::instance_known& k) {
 void fsm::on(const input::nfsd_ended& e) {
     instance& i = instances_[e.server];
     i.dropped |= i.running && !i.stopping;
-    i.running = false;
+    i.running = i.kernel_done = false;
     i.answered = {};
     forget_upcalls(e.server);
 }
@@ -171,10 +171,17 @@ bool fsm::settle(ticket id, request& r) {
         return in_grace(state_) && everyone_enforces() ? finish(request_status::done) : false;
 
     case request_kind::released:
-        if (!v || v->host != params_.self)
+        // Bad scenario: RELEASED, and the TAKE of a serve behind it, are delivered while this node
+        // is undecided. Later it sees itself as the host and says RELEASED again, of an nfsd that
+        // runs: another node takes the server, and there are two.
+        if (!v || v->host != params_.self || (r.delivered && instances_.contains(r.server)))
             return finish(request_status::done);
-        if (once(said::released, r.server, v->start.value))
-            send(msg::released{r.server});
+        again_if(true);
+        if (r.sent_in != state_.view.number + 1) { // once a view: a second one may meet a TAKE
+            r.sent_in = state_.view.number + 1;
+            if (once(said::released, r.server, v->start.value))
+                send(msg::released{r.server});
+        }
         return false;
 
     case request_kind::start:
@@ -322,7 +329,10 @@ std::vector<std::string> fsm::blocked_by() const {
             why.push_back("waiting for the PR lock");
         if (lock_.known && !lock_.alive)
             why.push_back("waiting for the EX lock on this node's alive resource");
-        if (gate_.accounted != gate_.trips)
+        if (dlm_lost_.contains(params_.self))
+            why.push_back("dlm_controld does not run on this node any more: its lockspaces have "
+                          "stopped, reboot it");
+        else if (gate_.accounted != gate_.trips)
             why.push_back("the tripwire went and is not accounted for yet");
         for (const auto& [id, n] : state_.nodes)
             if (!n.member && !n.down && !live(id))

@@ -46,6 +46,19 @@ const char* to_string(phase p) {
     return "?";
 }
 
+record_map& map_of(server_state& v, std::string_view key) {
+    return kind_of(key) == record_kind::mount ? v.mounts : v.records;
+}
+
+record_map& map_of(stored_state& s, const std::string& server, std::string_view key) {
+    return (kind_of(key) == record_kind::mount ? s.mounts : s.records)[server];
+}
+
+bool has_nlm(const server_state& v) {
+    const auto first = v.records.upper_bound(nlm_key(""));
+    return first != v.records.end() && kind_of(first->first) == record_kind::nlm;
+}
+
 standing standing_of(const server_state& v, start_count answered) {
     if (!answered || answered < v.lost)
         return standing::nothing;
@@ -95,6 +108,28 @@ bool durable_everywhere(const state& s, position at) {
     return anybody;
 }
 
+namespace {
+struct redoer {
+    state& s;
+    server_state& of(const std::string& server) const { return s.servers.at(server); }
+    void operator()(const store_op::put_record& o) const {
+        map_of(of(o.server), o.client)[o.client] = o.rec;
+    }
+    void operator()(const store_op::remove_record& o) const {
+        map_of(of(o.server), o.client).erase(o.client);
+    }
+    void operator()(const store_op::lower& o) const { of(o.server).records.lower(o.limit); }
+    void operator()(const store_op::renew& o) const { of(o.server).records.renew(o.at); }
+    void operator()(const store_op::purge& o) const { of(o.server).records.purge(o.limit); }
+    void operator()(const store_op::replace_all&) const {}
+    void operator()(const store_op::put_meta&) const {}
+};
+} // namespace
+
+void redo(state& s, const store_operation& op) {
+    std::visit(redoer{s}, op);
+}
+
 reclaim_count count_reclaimed(const state& s, const server_state& server) {
     reclaim_count c;
     c.all = server.records.size();
@@ -111,7 +146,8 @@ std::string implausible(const stored_meta& m) {
         return "R is " + number(m.recovery.value) + ", C is " + number(m.current.value);
     if (m.purged >= m.current)
         return "epoch " + number(m.purged.value) + " was purged, C is " + number(m.current.value);
-    if (m.applied.value >= limit || m.starts.value >= limit || m.quorate_view >= limit)
+    if (m.applied.value >= limit || m.starts.value >= limit || m.view >= limit ||
+        m.quorate_view >= limit)
         return "a count is beyond what any cluster reaches";
     if (m.lifting && !m.recovery)
         return "it is lifting, but there is no grace";
@@ -125,8 +161,10 @@ std::string implausible(const stored_meta& m) {
     return {};
 }
 
-stored_meta to_meta(const state& s, std::uint64_t quorate_view) {
+stored_meta to_meta(const state& s, std::uint64_t view, std::uint64_t quorate_view) {
     stored_meta m;
+    m.view = view;
+    m.history = s.history;
     m.quorate_view = quorate_view;
     m.current = s.current;
     m.recovery = s.recovery;
@@ -150,6 +188,7 @@ state from_stored(const stored_state& stored) {
     s.starts = m.starts;
     s.lifting = m.lifting;
     s.purged = m.purged;
+    s.history = m.history;
     for (const auto& [id, name] : m.nodes)
         s.nodes[id].name = name;
     for (const auto& [name, v] : m.servers) {
@@ -163,6 +202,8 @@ state from_stored(const stored_state& stored) {
     }
     for (const auto& [name, records] : stored.records)
         s.servers[name].records = records;
+    for (const auto& [name, mounts] : stored.mounts)
+        s.servers[name].mounts = mounts;
     return s;
 }
 

@@ -6,7 +6,8 @@
 // after its HELLO and applies it on top. Where every member of a quorate group says HELLO (cold
 // start, or the pieces of a split that nobody can order), the one with the best database founds the
 // state anew: best is the latest quorate view, then C, then the applied position. Never a
-// minority's suffix: only a view that was seen quorate counts.
+// minority's suffix: a view is stored as quorate when more than half have its number on disk
+// (decide_view).
 #include "grace/fsm.hh"
 #include "grace/wire.hh"
 
@@ -20,6 +21,8 @@ constexpr std::size_t max_buffered = 64u << 20;
 // by all that the node says. Bad scenario: 80 MB of snapshot stand in it, the next heartbeat behind
 // them, and every gate of this node closes.
 constexpr std::uint32_t parts_under_way = 2;
+// Memory for what joiners may have missed. A change of a record takes about 200 bytes.
+constexpr std::size_t max_past = 8u << 20;
 constexpr duration hello_patience = seconds(5); // without any part of a snapshot
 } // namespace
 
@@ -27,12 +30,64 @@ void fsm::send(const any_message& m) {
     emit(effect::send{wire::encode({synced_ ? state_.view : view_id{}, params_.life, m})});
 }
 
+std::size_t weight_of(const store_operation& op) {
+    std::size_t w = sizeof op;
+    if (const auto* o = std::get_if<store_op::put_record>(&op))
+        w += o->client.size() + o->rec.princhash.size();
+    else if (const auto* r = std::get_if<store_op::remove_record>(&op))
+        w += r->client.size();
+    return w;
+}
+
+// What a joiner that stands where this state stood before would have to do.
+void fsm::remember(const store_batch& batch) {
+    pasts_.push_back({state_.applied, state_.history, batch});
+    const auto weigh = [](const past& p) {
+        std::size_t w = sizeof p;
+        for (const store_operation& op : p.ops)
+            w += weight_of(op);
+        return w;
+    };
+    pasts_weight_ += weigh(pasts_.back());
+    for (; pasts_weight_ > max_past; pasts_.pop_front())
+        pasts_weight_ -= weigh(pasts_.front());
+}
+
+std::optional<wire::difference> fsm::difference_since(position applied,
+                                                      std::uint64_t history) const {
+    auto p = std::ranges::lower_bound(pasts_, applied, {}, &past::applied);
+    if (history == 0 || p == pasts_.end() || p->applied != applied || p->history != history)
+        return {};
+    wire::difference d{applied, history, {}};
+    for (++p; p != pasts_.end(); ++p)
+        d.ops.insert(d.ops.end(), p->ops.begin(), p->ops.end());
+    return d;
+}
+
+// On the records that this node has. False: they are not those that it is the difference to.
+bool fsm::take_difference(state& to) {
+    if (wants_all_ || incoming_.since.applied != state_.applied ||
+        incoming_.since.history != state_.history)
+        return false;
+    for (auto& [name, v] : to.servers)
+        if (auto mine = state_.servers.find(name); mine != state_.servers.end()) {
+            v.records = mine->second.records;
+            v.mounts = mine->second.mounts;
+        }
+    std::uint64_t records = 0;
+    for (const store_operation& op : incoming_.since.ops)
+        redo(to, op);
+    for (const auto& [name, v] : to.servers)
+        records += v.records.size() + v.mounts.size();
+    return records == incoming_.records;
+}
+
 void fsm::persist(store_batch batch) {
     if (decided_) {
         std::ranges::move(batch, std::back_inserter(undecided_));
         return;
     }
-    batch.push_back(store_op::put_meta{to_meta(state_, stored_quorate_view_)});
+    batch.push_back(store_op::put_meta{to_meta(state_, stored_view_, stored_quorate_view_)});
     committing_.emplace_back(++commits_, state_.applied);
     emit(effect::persist{std::move(batch), position{commits_}});
 }
@@ -43,6 +98,8 @@ void fsm::lose_sync(const char* why) {
     tell(news_level::warning, std::string("this node gives up its state and joins anew: ") + why +
                                   "; its gate is closed");
     synced_ = false;
+    pasts_.clear();
+    pasts_weight_ = 0;
     if (decided_) {
         state_ = std::move(*decided_);
         decided_.reset();
@@ -51,7 +108,12 @@ void fsm::lose_sync(const char* why) {
     hello_sent_ = false;
     hellos_.clear();
     buffering_ = false;
-    returned_.clear();
+    for (const auto& [id, d] : std::exchange(returned_, {}))
+        if (!d.joined)
+            gone_.insert(id);
+    joined_.clear();
+    orphan_since_.clear(); // nobody can be served, nor return, before there is a group again
+    holds_up_since_.clear();
     on_new_view();
     // What was applied may not be in the state that comes next: say it again (idempotent).
     for (pending_record& p : records_)
@@ -62,8 +124,9 @@ void fsm::lose_sync(const char* why) {
 void fsm::on_new_view() {
     said_.clear();
     permit_.reset();
-    view_commit_ = 0;
+    view_commit_ = quorate_commit_ = 0;
     barrier_ = 0;
+    dlm_lost_.clear(); // ◆ the STARTs for those were void, if they were on their way
     outgoing_.clear();
     for (pending_record& p : records_)
         if (p.at == pending_record::where::sent)
@@ -76,6 +139,10 @@ void fsm::on_new_view() {
 void fsm::on(const input::confchg& change) {
     members_ = change.members;
     in_group_ = std::ranges::find(members_, params_.self) != members_.end();
+    for (node_id id : change.joined)
+        gone_.erase(id); // HELLO says whether it has booted
+    if (!in_group_)
+        gone_.clear();
     for (const input::departed& d : change.left)
         if (d.reason == input::left_reason::node)
             ring_pending_ = loss_unjudged_ = true;
@@ -93,6 +160,7 @@ void fsm::on(const input::confchg& change) {
         if (ring_pending_ && !decided_)
             decided_ = state_;
         applied a = apply(state_, change);
+        remember(a.ops);
         on_new_view();
         persist(std::move(a.ops));
         return;
@@ -114,27 +182,41 @@ void fsm::on(const input::ring& r) {
 
 void fsm::on(const input::quorum& q) {
     // What came before its snapshot is in there.
+    const bool others = others_may_have_gone_on(q);
     if (synced_ && q.ring_seq > synced_in_) {
         // Not only when the group's news are as far: by then the next ring may be quorate.
         if (!q.quorate)
             lose_sync("quorum is lost");
-        else if (others_may_have_gone_on(q))
+        else if (others)
             lose_sync("nodes left and came back, and may have gone on without it");
     }
     quorum_ = q;
+    // Bad scenario: the host of a server, without a daemon, dies as another node boots. Node 4 of
+    // four gives up its state in the new ring, and gets it back from node 1, which has not heard
+    // yet who left. The dead node boots; nobody has told its death, and node 4 opens its gate.
+    if (!q.quorate || others)
+        gone_.clear(); // long past, for all that it knows
+    if (!synced_ && q.quorate && in_group_)
+        for (node_id id : q.left)
+            if (!q.votes.contains(id))
+                gone_.insert(id);
     // Bad scenario: a node that was cut off hears late, with the state of the others by then, that
     // they had left its ring. What came before its snapshot is in there.
     if (synced_ && q.ring_seq > synced_in_)
-        for (node_id id : q.left)
-            // If the group's news are as far, a member of it has joined since.
-            if (auto n = state_.nodes.find(id);
-                n != state_.nodes.end() && !n->second.down &&
-                !(n->second.member && !ring_pending_ && ring_.seq == q.ring_seq)) {
-                returned_[id] = n->second.deaths;
-                if (q.votes.contains(id))
-                    tell(news_level::warning,
-                         "node " + name_of(id) + " was out of the ring for a moment");
-            }
+        for (node_id id : q.left) {
+            auto n = state_.nodes.find(id);
+            if (n == state_.nodes.end() || n->second.down)
+                continue;
+            // Bad scenario: quorum's news are late. The node has joined again since it left, and
+            // taken a server over; a START for that would have its records purged, of clients that
+            // have lost nothing. But what it hosted when it joined the DLM had dropped.
+            auto j = joined_.find(id);
+            const bool joined = j != joined_.end() && j->second.first >= q.ring_seq;
+            returned_[id] = {n->second.deaths, joined ? j->second.second : state_.starts, joined};
+            if (!joined && q.votes.contains(id))
+                tell(news_level::warning,
+                     "node " + name_of(id) + " was out of the ring for a moment");
+        }
     judge_loss();
 }
 
@@ -249,6 +331,17 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             return;
         decoded = wire::finish(incoming_);
     }
+    if (decoded && incoming_.is_difference && (!part.to || !take_difference(*decoded))) {
+        tell(news_level::warning, "the difference from node " + name_of(sender) +
+                                      " is not to what this node has; asking for the whole state");
+        incoming_ = {};
+        incoming_parts_ = 0;
+        wants_all_ = true;
+        hello_sent_ = false;
+        return;
+    }
+    const bool is_difference = incoming_.is_difference;
+    store_batch ops = std::move(incoming_.since.ops);
     incoming_ = {};
     incoming_parts_ = 0;
     if (!decoded) {
@@ -257,28 +350,39 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         hello_sent_ = false;
         return;
     }
-    store_op::replace_all all;
     if (part.to && !quorate()) // its sender may be on the minority's side, too
         decided_ = std::move(state_);
     state_ = std::move(*decoded);
     synced_ = true;
     synced_in_ = ring_.seq;
     has_database_ = true;
+    wants_all_ = false;
     durable_here_ = {};
     committing_.clear();
     if (!part.to) {
+        gone_.clear(); // who is not there has no host's part in what is founded, or is told anew
         founding f{sender, hellos_};
         applied a = found(state_, f);
+        remember({}); // nobody has the same past yet
         on_new_view();
         persist(std::move(a.ops));
         tell(news_level::info, "the group is founded anew from the database of node " +
                                    name_of(sender) + " at C " +
                                    std::to_string(state_.current.value));
     } else {
-        for (const auto& [name, v] : state_.servers)
-            all.records[name] = v.records;
+        std::string how = " by " + std::to_string(ops.size()) + " changes";
+        if (!is_difference) {
+            store_op::replace_all all;
+            for (const auto& [name, v] : state_.servers) {
+                all.records[name] = v.records;
+                all.mounts[name] = v.mounts;
+            }
+            ops = {std::move(all)};
+            how = "";
+        }
         on_new_view();
-        persist({std::move(all)});
+        remember({});
+        persist(std::move(ops));
         std::deque<std::pair<node_id, envelope>> kept;
         kept.swap(buffer_);
         for (const auto& [from, e] : kept)
@@ -294,8 +398,12 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
             hellos_ = std::move(heard);
             return;
         }
-        tell(news_level::info, "joined: state taken from node " + name_of(sender) + " at C " +
-                                   std::to_string(state_.current.value));
+        for (node_id id : std::exchange(gone_, {}))
+            if (auto n = state_.nodes.find(id);
+                n != state_.nodes.end() && !n->second.member && !n->second.down)
+                returned_[id] = {n->second.deaths, state_.starts, false};
+        tell(news_level::info, "joined: state taken from node " + name_of(sender) + how +
+                                   ", at C " + std::to_string(state_.current.value));
     }
     buffer_.clear();
     buffering_ = false;
@@ -303,9 +411,15 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
 }
 
 // Taken here and now; it goes out as its parts come back (decide_snapshots).
-void fsm::send_snapshot(node_id to, std::uint64_t hello) {
+void fsm::send_snapshot(node_id to, const msg::hello& h) {
     std::erase_if(outgoing_, [&](const outgoing_snapshot& o) { return o.to == to; });
-    outgoing_.push_back({to, hello, wire::write_snapshot(state_), 0});
+    std::optional<wire::difference> since;
+    if (to)
+        since = difference_since(h.applied, h.history);
+    outgoing_.push_back(
+        {to, h.number,
+         since ? wire::write_difference(state_, std::move(*since)) : wire::write_snapshot(state_),
+         0});
 }
 
 void fsm::decide_snapshots() {
@@ -343,10 +457,12 @@ void fsm::decide_hello() {
     h.attached = gate_.attached || !params_.kernel_expected;
     h.permit_ttl = params_.permit_ttl;
     h.has_database = has_database_;
+    h.view = stored_view_;
     h.quorate_view = stored_quorate_view_;
     h.current = state_.current;
     h.applied = state_.applied;
     h.starts = state_.starts;
+    h.history = wants_all_ ? 0 : state_.history;
     for (const auto& [name, i] : instances_)
         if (i.running) // also while it is being stopped: until RELEASED it is here
             h.running[name] = i.answered;
@@ -400,7 +516,7 @@ void fsm::decide_founding() {
         members_, [&](node_id a, node_id b) { return rank(a) < rank(b); });
     if (best != params_.self || !once(said::founding, round))
         return;
-    send_snapshot({}, hellos_.at(params_.self).second.number);
+    send_snapshot({}, hellos_.at(params_.self).second);
 }
 
 } // namespace grace

@@ -26,10 +26,12 @@ struct put_body {
         w.put(m.attached);
         w.put(m.permit_ttl);
         w.put(m.has_database);
+        w.put(m.view);
         w.put(m.quorate_view);
         w.put(m.current);
         w.put(m.applied);
         w.put(m.starts);
+        w.put(m.history);
         w.each(m.running, [&](const auto& e) {
             w.put(e.first);
             w.put(e.second);
@@ -89,6 +91,7 @@ struct put_body {
     }
     void operator()(const msg::barrier& m) { w.put(m.number); }
     void operator()(const msg::detached&) {}
+    void operator()(const msg::view_stored&) {}
     void operator()(const msg::bypass& m) {
         w.put(m.node);
         w.put(m.on);
@@ -128,11 +131,13 @@ struct get_body {
         r.get(m.attached);
         get_time(r, m.permit_ttl);
         r.get(m.has_database);
+        r.get(m.view);
         r.get(m.quorate_view);
         r.get(m.current);
         r.get(m.applied);
         r.get(m.starts);
-        if (m.starts.value >= count_limit)
+        r.get(m.history);
+        if (m.starts.value >= count_limit || m.view >= count_limit)
             r.fail();
         r.each(max_servers, [&] {
             std::string s;
@@ -201,6 +206,7 @@ struct get_body {
     }
     void operator()(msg::barrier& m) { r.get(m.number); }
     void operator()(msg::detached&) {}
+    void operator()(msg::view_stored&) {}
     void operator()(msg::bypass& m) {
         r.get(m.node);
         r.get(m.on);
@@ -242,17 +248,92 @@ std::optional<envelope> decode(std::span<const std::uint8_t> in) {
 
 // --- snapshots ---
 
+std::uint64_t hash(std::span<const std::uint8_t> what, std::uint64_t before) {
+    std::uint64_t h = before ^ 14695981039346656037u;
+    for (std::uint8_t b : what)
+        h = (h ^ b) * 1099511628211u;
+    return h;
+}
+
 namespace {
 
-void put_head(writer& w, const state& s, std::uint64_t records) {
+constexpr std::size_t operations = 5; // of records come first in the variant
+
+struct put_operation {
+    writer& w;
+    void operator()(const store_op::put_record& o) {
+        w.put(o.server);
+        w.put(o.client);
+        w.put(o.rec);
+    }
+    void operator()(const store_op::remove_record& o) {
+        w.put(o.server);
+        w.put(o.client);
+    }
+    void range(const std::string& server, epoch at) {
+        w.put(server);
+        w.put(at);
+    }
+    void operator()(const store_op::lower& o) { range(o.server, o.limit); }
+    void operator()(const store_op::renew& o) { range(o.server, o.at); }
+    void operator()(const store_op::purge& o) { range(o.server, o.limit); }
+    void operator()(const store_op::replace_all&) {}
+    void operator()(const store_op::put_meta&) {}
+};
+
+struct get_operation {
+    reader& r;
+    const state& of;
+    void server(std::string& name) {
+        r.get_server(name);
+        if (!of.servers.contains(name))
+            r.fail();
+    }
+    void at(epoch& e) {
+        r.get(e);
+        if (e > of.current)
+            r.fail();
+    }
+    void operator()(store_op::put_record& o) {
+        server(o.server);
+        r.get_client(o.client);
+        r.get(o.rec);
+        if (o.rec.at > of.current)
+            r.fail();
+    }
+    void operator()(store_op::remove_record& o) {
+        server(o.server);
+        r.get_client(o.client);
+    }
+    void range(std::string& name, epoch& e) {
+        server(name);
+        at(e);
+    }
+    void operator()(store_op::lower& o) { range(o.server, o.limit); }
+    void operator()(store_op::renew& o) { range(o.server, o.at); }
+    void operator()(store_op::purge& o) { range(o.server, o.limit); }
+    void operator()(store_op::replace_all&) { r.fail(); }
+    void operator()(store_op::put_meta&) { r.fail(); }
+};
+static_assert(std::is_same_v<std::variant_alternative_t<operations, store_operation>, store_op::replace_all>);
+
+void put_head(writer& w, const snapshot_writer& from) {
+    const state& s = from.from;
     w.put(snapshot_magic);
     w.put(version);
-    w.put(records);
+    w.put(from.records);
+    w.put(from.since.has_value());
+    if (from.since) {
+        w.put(from.since->applied);
+        w.put(from.since->history);
+        w.put(static_cast<std::uint64_t>(from.since->ops.size()));
+    }
     w.put(s.view.founding);
     w.put(s.view.number);
     w.put(s.current);
     w.put(s.recovery);
     w.put(s.applied);
+    w.put(s.history);
     w.put(s.epoch_at);
     w.put(s.wants_durable);
     w.put(s.starts);
@@ -274,6 +355,7 @@ void put_head(writer& w, const state& s, std::uint64_t records) {
         w.put(n.deaths);
         w.put(n.enforcing);
         w.put(n.durable);
+        w.put(n.view);
         w.put(n.permit_ttl);
     });
     w.each(s.servers, [&](const auto& e) {
@@ -291,16 +373,24 @@ void put_head(writer& w, const state& s, std::uint64_t records) {
 std::uint64_t count_records(const state& s) {
     std::uint64_t all = 0;
     for (const auto& [name, v] : s.servers)
-        all += v.records.size();
+        all += v.records.size() + v.mounts.size();
     return all;
 }
 
-void get_head(reader& r, state& s, std::uint64_t& records) {
+void get_head(reader& r, snapshot_reader& to) {
+    state& s = to.into;
     std::uint32_t magic = 0;
     std::uint16_t v = 0;
     r.get(magic);
     r.get(v);
-    r.get(records);
+    r.get(to.records);
+    r.get(to.is_difference);
+    to.missing = to.records;
+    if (to.is_difference) {
+        r.get(to.since.applied);
+        r.get(to.since.history);
+        r.get(to.missing);
+    }
     if (magic != snapshot_magic || v != version)
         r.fail();
     r.get(s.view.founding);
@@ -308,6 +398,7 @@ void get_head(reader& r, state& s, std::uint64_t& records) {
     r.get(s.current);
     r.get(s.recovery);
     r.get(s.applied);
+    r.get(s.history);
     r.get(s.epoch_at);
     r.get(s.wants_durable);
     r.get(s.starts);
@@ -330,6 +421,7 @@ void get_head(reader& r, state& s, std::uint64_t& records) {
         r.get(n.deaths);
         r.get(n.enforcing);
         r.get(n.durable);
+        r.get(n.view);
         get_time(r, n.permit_ttl);
         s.nodes[id] = std::move(n);
     });
@@ -347,12 +439,30 @@ void get_head(reader& r, state& s, std::uint64_t& records) {
     });
 }
 
+void count_parts(snapshot_writer& w, std::uint64_t all) {
+    if (all > w.in_part)
+        w.parts = static_cast<std::uint32_t>((all + w.in_part - 1) / w.in_part);
+}
 } // namespace
 
 snapshot_writer write_snapshot(state s, std::uint32_t in_part) {
-    snapshot_writer w{std::move(s), 1, 0, in_part, {}, {}};
-    if (const std::uint64_t all = count_records(w.from); all > in_part)
-        w.parts = static_cast<std::uint32_t>((all + in_part - 1) / in_part);
+    snapshot_writer w;
+    w.records = count_records(s);
+    w.from = std::move(s);
+    w.in_part = in_part;
+    count_parts(w, w.records);
+    return w;
+}
+
+snapshot_writer write_difference(state s, difference since, std::uint32_t in_part) {
+    snapshot_writer w;
+    w.records = count_records(s);
+    w.from = std::move(s);
+    for (auto& [name, v] : w.from.servers)
+        v.records = v.mounts = {};
+    w.since = std::move(since);
+    w.in_part = in_part;
+    count_parts(w, w.since->ops.size());
     return w;
 }
 
@@ -361,24 +471,36 @@ snapshot_writer write_snapshot(state s, std::uint32_t in_part) {
 std::vector<std::uint8_t> next_part(snapshot_writer& from) {
     writer w;
     if (from.next == 0)
-        put_head(w, from.from, count_records(from.from));
+        put_head(w, from);
     ++from.next;
     std::uint32_t room = from.in_part;
+    for (; from.since && from.op < from.since->ops.size() && room > 0; ++from.op, --room) {
+        const store_operation& op = from.since->ops[from.op];
+        w.put(static_cast<std::uint8_t>(op.index()));
+        std::visit(put_operation{w}, op);
+    }
     for (auto v = from.from.servers.lower_bound(from.server); v != from.from.servers.end() && room > 0;
          ++v) {
-        const record_map& records = v->second.records;
-        auto i = v->first == from.server && !from.client.empty() ? records.upper_bound(from.client)
-                                                                  : records.begin();
-        if (i == records.end())
-            continue;
+        if (v->first != from.server)
+            from.client.clear();
+        from.server = v->first;
         writer run;
         std::uint32_t n = 0;
-        from.server = v->first;
-        for (; i != records.end() && room > 0; ++i, --room, ++n) {
-            run.put(i->first);
-            run.put(i->second);
-            from.client = i->first;
+        for (const record_map* map : {&v->second.records, &v->second.mounts}) {
+            const bool mounts = map == &v->second.mounts;
+            if (!mounts && kind_of(from.client) == record_kind::mount)
+                continue; // they were all written
+            auto i = from.client.empty() || mounts != (kind_of(from.client) == record_kind::mount)
+                         ? map->begin()
+                         : map->upper_bound(from.client);
+            for (; i != map->end() && room > 0; ++i, --room, ++n) {
+                run.put(i->first);
+                run.put(i->second);
+                from.client = i->first;
+            }
         }
+        if (n == 0)
+            continue;
         w.put(v->first);
         w.put(n);
         w.out.insert(w.out.end(), run.out.begin(), run.out.end());
@@ -397,8 +519,17 @@ bool take_part(snapshot_reader& to, std::span<const std::uint8_t> in) {
         return false;
     reader r(in.first(in.size() - 4));
     if (!to.begun)
-        get_head(r, to.into, to.missing);
+        get_head(r, to);
     to.begun = true;
+    while (to.is_difference && r.ok() && r.left() > 0) {
+        std::uint8_t tag = 0;
+        store_operation op;
+        r.get(tag);
+        if (to.missing-- == 0 || tag >= operations || !choose(op, tag))
+            return false;
+        std::visit(get_operation{r, to.into}, op);
+        to.since.ops.push_back(std::move(op));
+    }
     while (r.ok() && r.left() > 0) {
         std::string server;
         r.get_server(server);
@@ -410,12 +541,13 @@ bool take_part(snapshot_reader& to, std::span<const std::uint8_t> in) {
             record rec;
             r.get_client(client);
             r.get(rec);
-            if (to.missing == 0 || rec.at > to.into.current || v->second.records.contains(client))
+            record_map& map = map_of(v->second, client);
+            if (to.missing == 0 || rec.at > to.into.current || map.contains(client))
                 r.fail();
             if (!r.ok())
                 return;
             --to.missing;
-            v->second.records.put(client, rec);
+            map.put(client, rec);
         });
     }
     return r.ok();

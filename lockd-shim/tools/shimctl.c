@@ -16,6 +16,9 @@
  *	host NETNS-FILE HOST EPOCH
  *	exempt PID 0|1
  *	bypass 0|1
+ *	enforced 0|1 EPOCH TRIPS
+ *	alone 0|1		as if there were no other node: each trip is
+ *				answered by `enforced 1`
  *	status
  *	ns [NETNS-FILE]
  *	events			prints events as they come, too
@@ -48,7 +51,9 @@ static int family;
 static unsigned int number;
 static const char *verb;
 static unsigned int beat_ms;
-static bool failed;
+static bool failed, print_events, alone, silent;
+static uint64_t epoch;		/* of the last order to the gate */
+static uint64_t trips;		/* to be answered as if alone */
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -72,6 +77,8 @@ static void answer(const char *format, ...)
 {
 	va_list args;
 
+	if (silent)
+		return;
 	stamp();
 	printf("#%u %s ", number, verb);
 	va_start(args, format);
@@ -208,6 +215,12 @@ static int on_event(struct nl_msg *msg, void *arg)
 	unsigned int event = header->cmd;
 
 	(void)arg;
+	if (alone && event == LOCKD_SHIM_CMD_TRIP_NTF)
+		trips = nla_get_u64(nla_find(genlmsg_attrdata(header, 0),
+					     genlmsg_attrlen(header, 0),
+					     LOCKD_SHIM_A_TRIPS));
+	if (!print_events)
+		return NL_OK;
 	stamp();
 	printf("event %s", event < sizeof(names) / sizeof(names[0]) &&
 			   names[event] ? names[event] : "?");
@@ -302,6 +315,16 @@ static int send_permit(int64_t milliseconds, bool quiet)
 	return send_message(msg, quiet);
 }
 
+static int send_enforced(bool on, uint64_t at, uint64_t count)
+{
+	struct nl_msg *msg = message(LOCKD_SHIM_CMD_ENFORCED_SET, NLM_F_ACK);
+
+	nla_put_u64(msg, LOCKD_SHIM_A_EPOCH, at);
+	nla_put_u64(msg, LOCKD_SHIM_A_TRIPS, count);
+	nla_put_u8(msg, LOCKD_SHIM_A_ENFORCED, on);
+	return send_message(msg, false);
+}
+
 static int netns_fd(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -315,6 +338,8 @@ static int listen_to_events(void)
 {
 	int group;
 
+	if (events)
+		return 0;
 	events = nl_socket_alloc();
 	nl_socket_disable_seq_check(events);
 	nl_socket_modify_cb(events, NL_CB_VALID, NL_CB_CUSTOM, on_event, NULL);
@@ -326,7 +351,6 @@ static int listen_to_events(void)
 		answer("error ENOENT no group");
 		return -1;
 	}
-	answer("ok");
 	return 0;
 }
 
@@ -349,11 +373,12 @@ static int command(int argc, char **argv)
 	if (!strcmp(verb, "gate") && argc >= 3) {
 		bool open = !strcmp(argv[1], "open");
 
+		epoch = strtoull(argv[2], NULL, 0);
 		msg = message(LOCKD_SHIM_CMD_GATE_SET, NLM_F_ACK);
 		nla_put_u32(msg, LOCKD_SHIM_A_STATE,
 			    open ? LOCKD_SHIM_STATE_OPEN :
 				   LOCKD_SHIM_STATE_CLOSED);
-		nla_put_u64(msg, LOCKD_SHIM_A_EPOCH, strtoull(argv[2], NULL, 0));
+		nla_put_u64(msg, LOCKD_SHIM_A_EPOCH, epoch);
 		if (argc > 3)
 			nla_put_u64(msg, LOCKD_SHIM_A_TRIPS,
 				    strtoull(argv[3], NULL, 0));
@@ -397,6 +422,16 @@ static int command(int argc, char **argv)
 		nla_put_u8(msg, LOCKD_SHIM_A_BYPASS, atoi(argv[1]));
 		return send_message(msg, false);
 	}
+	if (!strcmp(verb, "enforced") && argc == 4)
+		return send_enforced(atoi(argv[1]), strtoull(argv[2], NULL, 0),
+				     strtoull(argv[3], NULL, 0));
+	if (!strcmp(verb, "alone") && argc == 2) {
+		alone = atoi(argv[1]);
+		if (listen_to_events())
+			return -ENOENT;
+		answer("ok");
+		return 0;
+	}
 	if (!strcmp(verb, "permit") && argc == 2) {
 		beat_ms = 0;
 		return send_permit(atoll(argv[1]), false);
@@ -421,8 +456,13 @@ static int command(int argc, char **argv)
 		close(fd);
 		return ret;
 	}
-	if (!strcmp(verb, "events"))
-		return listen_to_events();
+	if (!strcmp(verb, "events")) {
+		print_events = true;
+		if (listen_to_events())
+			return -ENOENT;
+		answer("ok");
+		return 0;
+	}
 	answer("error EINVAL no such command, or not so many words");
 	return -EINVAL;
 }
@@ -460,6 +500,13 @@ static void loop(void)
 			failed |= send_permit(beat_ms, true) < 0;
 		if (fds[1].revents)
 			nl_recvmsgs_default(events);
+		if (trips) {
+			/* Another one may have come: its answer comes, too. */
+			silent = true;
+			send_enforced(true, epoch, trips);
+			silent = false;
+			trips = 0;
+		}
 		if (!fds[0].revents)
 			continue;
 		got = read(STDIN_FILENO, input + length,

@@ -154,6 +154,21 @@
  *	whose grant comes just then are undone.  Either is written to the
  *	kernel's log with the sender's name.  What is so already is no error.
  *
+ * LOCKD_SHIM_CMD_ENFORCED_SET
+ *	EPOCH, TRIPS, ENFORCED.  1: the gates of all nodes of the cluster are
+ *	closed at EPOCH, with every trip up to TRIPS accounted for.  An nfsd that
+ *	stops, and what unlock_ip or unlock_filesystem names, trips the gate and
+ *	lets go of its locks only after that, so that no program of another node
+ *	gets them; at the latest when the permits of nodes that do not hear of
+ *	it have ended: after the longest permit that this node was given and 2
+ *	seconds, at least 5.  It does not wait if the gate opens again or no
+ *	daemon is attached.  0: not any more.  Ends with the next trip, with the
+ *	epoch, with the gate's opening and with the socket.
+ *
+ *	-ESTALE: EPOCH is not the current one.
+ *	-EAGAIN: TRIPS is not the present count.
+ *	-EBUSY: the gate is open.
+ *
  * When the attached socket closes, for whatever reason, the gate closes
  * (reason SOCKET), every permission to reclaim is withdrawn, no process is
  * exempt any more, and ATTACHED becomes 0.
@@ -271,6 +286,8 @@
  *	Processes that are exempt from the gate.
  * LOCKD_SHIM_A_BYPASS (u8)
  *	0 or 1.
+ * LOCKD_SHIM_A_ENFORCED (u8)
+ *	0 or 1.
  */
 
 #ifndef _UAPI_LINUX_LOCKD_SHIM_H
@@ -365,6 +382,7 @@ enum lockd_shim_attr {
 	LOCKD_SHIM_A_EXEMPT,
 	LOCKD_SHIM_A_EXEMPTS,
 	LOCKD_SHIM_A_BYPASS,
+	LOCKD_SHIM_A_ENFORCED,
 
 	__LOCKD_SHIM_A_MAX,
 	LOCKD_SHIM_A_MAX = (__LOCKD_SHIM_A_MAX - 1)
@@ -385,6 +403,7 @@ enum lockd_shim_cmd {
 	LOCKD_SHIM_CMD_EXEMPT_SET,
 	LOCKD_SHIM_CMD_WAIT_NTF,
 	LOCKD_SHIM_CMD_BYPASS_SET,
+	LOCKD_SHIM_CMD_ENFORCED_SET,
 
 	__LOCKD_SHIM_CMD_MAX,
 	LOCKD_SHIM_CMD_MAX = (__LOCKD_SHIM_CMD_MAX - 1)

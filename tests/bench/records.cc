@@ -50,7 +50,7 @@ stored_state many() {
     stored_state s;
     s.meta.current = epoch{5};
     s.meta.applied = position{1000};
-    s.meta.quorate_view = 3;
+    s.meta.view = s.meta.quorate_view = 3;
     s.meta.starts = start_count{1};
     s.meta.servers["vs1"] = {false, false, start_count{1}, {}, start_count{1}, {}};
     record_map& records = s.records["vs1"];

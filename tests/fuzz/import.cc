@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What gracectl import reads: databases (from a page of bytes), rmtab, a file of statd's sm.
 #include "fuzz.hh"
+#include "grace/record_key.hh"
 #include "grace/types.hh"
 #include "graced/import/sources.hh"
 
@@ -9,14 +10,14 @@ using namespace grace;
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     for (const auto& m : import::parse_rmtab(text).mounts) {
-        fuzz::must(!m.host.empty() && m.host.size() <= import::max_host_name, "a host's name");
-        fuzz::must(m.path.front() == '/' && m.path.size() <= import::max_path, "a path");
+        fuzz::must(is_host_name(m.host), "a host's name");
+        fuzz::must(is_mount_path(m.path), "a path");
         fuzz::must(m.count != 0, "a mount that has ended is none");
     }
     import::monitor_list hosts;
     import::parse_monitor_file("file", text, hosts);
     for (const auto& h : hosts.hosts)
-        fuzz::must(!h.host.empty() && h.host.size() <= import::max_host_name, "a host's name");
+        fuzz::must(is_host_name(h.host), "a host's name");
 
     if (!text.starts_with("SQLite format 3"))
         return 0;

@@ -65,7 +65,7 @@ struct node_one {
     any_message message() {
         const state& s = machine.replicated();
         const auto near = [&](std::uint64_t n) { return n + in.number(3) - 1; };
-        switch (in.number(14)) {
+        switch (in.number(15)) {
         case 0: {
             msg::hello h;
             h.number = ++hello[2];
@@ -73,6 +73,7 @@ struct node_one {
             h.attached = in.chance();
             h.permit_ttl = seconds(2);
             h.has_database = in.chance();
+            h.view = in.number(4);
             h.quorate_view = in.number(4);
             h.current = epoch{1 + in.number(4)};
             if (in.chance())
@@ -131,6 +132,8 @@ struct node_one {
             return msg::records{in.number(3), {{in.chance(), server(), "c", ""}}};
         case 12:
             return msg::durable{position{near(s.applied.value)}};
+        case 13:
+            return msg::view_stored{};
         default: {
             msg::heartbeat b;
             b.sent = now;
@@ -153,8 +156,8 @@ struct node_one {
         said.clear();
         step(c);
     }
-    void quorum(bool quorate) {
-        input::quorum q{quorate, ring, {}, 3};
+    void quorum(bool quorate, std::uint32_t expected = 3) {
+        input::quorum q{quorate, ring, {}, expected};
         for (node_id n : members)
             q.votes[n] = 1;
         step(q);
@@ -303,7 +306,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     n.step(input::locks_known{lock_mode::nl, false});
     n.group({node_id{1}}, input::left_reason::process);
     n.step(input::ring{1});
-    n.quorum(true);
+    n.quorum(true, 1);
     for (int i = 0; i < 8 && !n.said.empty(); ++i) {
         bytes b = std::move(n.said.front());
         n.said.pop_front();

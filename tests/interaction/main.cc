@@ -368,11 +368,11 @@ private:
         last_ticket_ = t;
         any_input in;
         if (verb == "create")
-            in = input::create{object, w.at(3), "", t};
+            in = input::create{object, key_of(w.at(3)), "", t};
         else if (verb == "remove")
-            in = input::remove{object, w.at(3), t};
+            in = input::remove{object, key_of(w.at(3)), t};
         else if (verb == "check")
-            in = input::check{object, w.at(3), t};
+            in = input::check{object, key_of(w.at(3)), t};
         else if (verb == "GraceStart")
             in = input::grace_start{object, t};
         else if (verb == "GraceDone")
@@ -439,11 +439,18 @@ private:
         print(s);
     }
 
+    // nlm:HOST is an NFSv3 client.
+    static std::string key_of(const std::string& word) {
+        return word.starts_with("nlm:") ? nlm_key(word.substr(4)) : nfs4_key(word);
+    }
+    static std::string shown(const std::string& key) {
+        return (kind_of(key) == record_kind::nlm ? "nlm:" : "") + printable(std::string(client_in(key)));
+    }
     void list(const std::string& who, const std::string& server, const record_map& records) {
         std::string s;
         for (const auto& [client, rec] : records)
             s +=
-                (s.empty() ? "" : ", ") + printable(client) + " at " + std::to_string(rec.at.value);
+                (s.empty() ? "" : ", ") + shown(client) + " at " + std::to_string(rec.at.value);
         print(who + server + ": " + (s.empty() ? "no client" : s));
     }
     void records(const node& n) {

@@ -123,11 +123,11 @@ typedef replicated {
     byte members;                 /* synced ones */
     byte down;
     byte enforcing;               /* bit of node: said ENFORCING(C) */
-    byte durable;                 /* bit of node: said DURABLE at or past the PURGE */
+    byte durable;                 /* bit of node: said DURABLE at or past the PURGE, in this view */
     byte need, needed;            /* bit of server */
     byte host[2], start[2];
     byte lost[2];                 /* the last START that stands for locks that are gone for sure */
-    byte settled[2];              /* the last one that was done */
+    byte settled[2];              /* the last one that was done, and purged */
     byte starts;
     byte last_done;
     byte boot_seen;               /* bit of node: parity of the boot that it joined with last */
@@ -230,7 +230,7 @@ chan convert = [N] of { byte };   /* the DLM's queue of conversions up */
 
 byte disk_C[N], disk_purged[N], disk_view[N];
 #if STORED
-typedef stored { byte need, starts; byte start[2], settled[2], lost[2] }
+typedef stored { byte need, needed, starts; byte start[2], settled[2], lost[2] }
 stored disk[N];
 #endif
 byte quorate_view[N];             /* the last view that was seen quorate */
@@ -423,7 +423,9 @@ inline start_server(r, v) {
     open_epoch(r); number(r, v);
     s[r].need = s[r].need | B(v); s[r].needed = s[r].needed | B(v)
 }
-inline settle(r, v) { s[r].need = s[r].need & ~B(v); s[r].settled[v] = s[r].start[v] }
+inline settle(r, v) {
+    s[r].need = s[r].need & ~B(v); s[r].needed = s[r].needed & ~B(v); s[r].settled[v] = s[r].start[v]
+}
 inline lose_host(r, v) {
     s[r].host[v] = NOBODY;
     if
@@ -492,11 +494,11 @@ inline bury(r, n) {
 /* The message is t_, from node a_, about b_, with number c_. */
 inline apply(r) {
     if
-    :: t_ == NODE_LEFT -> s[r].view++; s[r].rings++; bury(r, b_)
-    :: t_ == PROC_LEFT -> s[r].view++;
-        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_); s[r].durable = s[r].durable & ~B(b_)
+    :: t_ == NODE_LEFT -> s[r].view++; s[r].rings++; s[r].durable = 0; bury(r, b_)
+    :: t_ == PROC_LEFT -> s[r].view++; s[r].durable = 0;
+        s[r].members = s[r].members & ~B(b_); s[r].enforcing = s[r].enforcing & ~B(b_)
     :: t_ == RING -> s[r].rings++
-    :: t_ == JOIN -> s[r].view++; s[r].rings = s[r].rings + (c_ & 1);
+    :: t_ == JOIN -> s[r].view++; s[r].durable = 0; s[r].rings = s[r].rings + (c_ & 1);
 #ifndef NO_BOOT_ID       /* a node that has booted since and whose death nobody has told */
         if :: !(s[r].down & B(b_)) && ((c_ >> 1) & 1) != ((s[r].boot_seen >> b_) & 1) -> bury(r, b_) :: else fi;
 #endif
@@ -540,12 +542,14 @@ inline apply(r) {
     :: t_ == ENFORCING -> if :: s[r].R != 0 && c_ == s[r].C -> s[r].enforcing = s[r].enforcing | B(a_) :: else fi
     :: t_ == DONE ->
         if :: (s[r].need & B(b_)) && SAME_START(r) && BY_HOST(r) ->
-            settle(r, b_);
+            s[r].need = s[r].need & ~B(b_);                         /* settled at PURGE */
             if :: s[r].need == 0 -> s[r].last_done = a_ :: else fi
         :: else fi
     :: t_ == PURGE ->
         if :: s[r].R != 0 && b_ == s[r].R && !s[r].lifting && SAME_COUNT(r) && NO_NEED(r) ->
             s[r].lifting = 1; s[r].purged = s[r].R; s[r].durable = 0;
+            if :: s[r].needed & 1 -> s[r].settled[0] = s[r].start[0] :: else fi;
+            if :: s[r].needed & 2 -> s[r].settled[1] = s[r].start[1] :: else fi;
             if
             :: r == GHOST ->
                 must(S8, s[r].need == 0);
@@ -898,14 +902,15 @@ inline decide(i) {
 
 #define UNSAVED(i) (!view_durable[i] || disk_C[i] != s[i].C || disk_purged[i] != s[i].purged || disk_view[i] != quorate_view[i] || STARTS_UNSAVED(i))
 #if STORED
-#define STARTS_UNSAVED(i) (disk[i].need != s[i].need || disk[i].starts != s[i].starts || disk[i].settled[0] != s[i].settled[0] || \
+#define HALFWAY(i) (s[i].lifting -> 0 : s[i].needed) /* who has reclaimed has it, of the others nothing is decided */
+#define STARTS_UNSAVED(i) (disk[i].need != s[i].need || disk[i].needed != HALFWAY(i) || disk[i].starts != s[i].starts || disk[i].settled[0] != s[i].settled[0] || \
     disk[i].settled[1] != s[i].settled[1])
 inline save_starts(i) {
-    disk[i].need = s[i].need; disk[i].starts = s[i].starts; disk[i].start[0] = s[i].start[0]; disk[i].start[1] = s[i].start[1];
+    disk[i].need = s[i].need; disk[i].needed = HALFWAY(i); disk[i].starts = s[i].starts; disk[i].start[0] = s[i].start[0]; disk[i].start[1] = s[i].start[1];
     disk[i].settled[0] = s[i].settled[0]; disk[i].settled[1] = s[i].settled[1]; disk[i].lost[0] = s[i].lost[0]; disk[i].lost[1] = s[i].lost[1]
 }
 inline load_starts(i) {
-    s[i].need = disk[i].need; s[i].starts = disk[i].starts; s[i].start[0] = disk[i].start[0]; s[i].start[1] = disk[i].start[1];
+    s[i].need = disk[i].need; s[i].needed = disk[i].needed; s[i].starts = disk[i].starts; s[i].start[0] = disk[i].start[0]; s[i].start[1] = disk[i].start[1];
     s[i].settled[0] = disk[i].settled[0]; s[i].settled[1] = disk[i].settled[1]; s[i].lost[0] = disk[i].lost[0]; s[i].lost[1] = disk[i].lost[1]
 }
 #else
@@ -1136,7 +1141,7 @@ od
     (s[j].C > s[k].C || (s[j].C == s[k].C && s[j].purged > s[k].purged))))
 #define RECLAIMING(r, v) (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] > s[r].settled[v])
 #define HELD_BY(r, v)    (s[r].host[v] != NOBODY && (running[v] != s[r].host[v] || answered[v] >= s[r].lost[v] && answered[v] <= s[r].settled[v]))
-inline found_server(v) { /* b_: those that NEED by the best database */
+inline found_server(v) { /* b_: those that NEED by the best database, or are done and not purged */
     if
     :: !RECORDED(GHOST, v)
     /* half of its clients may have reclaimed and will not do it again; the others still may */
@@ -1149,7 +1154,7 @@ inline found_server(v) { /* b_: those that NEED by the best database */
 inline found(best) {
     y = s[GHOST].view; x = s[GHOST].rings;
     if :: best != GHOST -> copy(GHOST, best) :: else fi;
-    b_ = s[GHOST].need; s[GHOST].boot_seen = boots;
+    b_ = (s[GHOST].lifting -> 0 : s[GHOST].needed); s[GHOST].boot_seen = boots;
 #ifndef NO_MAX_STARTS    /* the numbers of STARTs go on from the best database's */
     a_ = 0;
     do

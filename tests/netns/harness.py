@@ -21,6 +21,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import tempfile
 import time
 from datetime import datetime
@@ -34,6 +35,10 @@ BUILD = Path(os.environ.get("GRACED_BUILD", CHECKOUT / "build"))
 BIN = BUILD / "bin"
 RUNS = CHECKOUT / "build" / "netns"
 KEPT_RUNS = 20
+
+# A configuration for one host without corosync and DLM.
+SINGLE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
+          "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
 
 COROSYNC = """\
 totem {{
@@ -421,14 +426,14 @@ class Node:
 
     # --- NFS servers ---
 
-    def serve(self, server, timeout=20):
+    def serve(self, server, timeout=20, more=()):
         """Hosts the server here: announces it, waits until it may start, starts its nfsd."""
-        return self.start_nfsd(server, self.announce(server), timeout)
+        return self.start_nfsd(server, self.announce(server, more), timeout)
 
-    def announce(self, server):
+    def announce(self, server, more=()):
         """As graced-server does; ends when its nfsd may start: no grace, or reclaim is open."""
         return self.ask(
-            "server-start", server, "--netns", "/run/netns/none", "--nfsd-fs", "/none", "--pipe", self.pipe(server)
+            "server-start", server, "--netns", "/run/netns/none", "--nfsd-fs", "/none", "--pipe", self.pipe(server), *more
         )  # fmt: skip
 
     def start_nfsd(self, server, announced, timeout=20):
@@ -438,6 +443,18 @@ class Node:
 
     def pipe(self, server):
         return str(self.cluster.sockets / f"{server}.{self.number}")
+
+    # --- database ---
+
+    def damage_database(self):
+        """Its daemon has ended: every page becomes noise, and nothing of it is in the log any more."""
+        with sqlite3.connect(self.database) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        with open(self.database, "r+b") as file:
+            for start in range(0, file.seek(0, os.SEEK_END), 4096):
+                file.seek(start + 100)
+                file.write(os.urandom(3000))
 
     # --- logs ---
 

@@ -113,7 +113,8 @@ void checker::agree(node& n) {
     state copy = s;
     std::size_t members = 0;
     for (auto& [id, m] : copy.nodes) {
-        m.durable = {}; // DURABLE moves no position
+        m.durable = {}; // neither DURABLE nor VIEW-STORED moves the position
+        m.view = 0;
         if (m.member)
             members = members * 31 + id.value;
     }
@@ -161,7 +162,9 @@ void checker::ordered(node_id from, const bytes& m, std::uint64_t c) {
         if (!s->to) {
             for (node_id id : w_.group_of(c))
                 with_state_[id] = w_.orders;
-        } else if (hello_[s->to] == s->hello) {
+        } else if (hello_[s->to] == s->hello &&
+                   (!hello_.contains(from) || with_state_.contains(from))) {
+            // Void on every member if its sender's own HELLO was ordered before: it had no state.
             with_state_[s->to] = w_.orders;
         }
     } else {
@@ -207,12 +210,12 @@ void checker::committing(node& n, const store_batch& batch) {
         auto passed = [&](instant from, duration d) {
             return from != 0 && w_.now + milliseconds(1) >= from + d;
         };
-        const bool may = v.lifted || jumped >= v.lost_at ||
+        const bool may = v.lifted_at != 0 || jumped >= v.lost_at ||
                          passed(v.opened, w_.defaults.grace_period) ||
                          passed(v.opened_before, w_.defaults.grace_period) ||
                          passed(v.lost_at, w_.defaults.orphan_timeout);
         for (auto& [client, k] : v.clients) {
-            if (k.rec == on_record::yes && !v.need && !k.had && !k.reclaimed)
+            if (k.rec == on_record::yes && !v.need && !twin::given_up(v) && !k.had && !k.reclaimed)
                 fail("S5: " + p->server + " is purged, and has not lost a lock");
             else if (k.owed() && !may && !k.had)
                 fail("S5: " + client + " of " + p->server + " is purged before its time");
@@ -226,8 +229,8 @@ void checker::committing(node& n, const store_batch& batch) {
     }
 }
 
-void checker::lost(const std::string& server) {
-    truth.lost(server, w_.now);
+void checker::lost(const std::string& server, instant since) {
+    truth.lost(server, w_.now, since);
     std::erase_if(unfinished_, [&](auto& e) { return e.first.first == server; });
     note(server + " has lost its locks");
 }
@@ -241,6 +244,12 @@ void checker::gate_opened(node& n) {
         fail("S6: C goes back, a gate opens at " + std::to_string(c.value));
     opened_ = std::max(opened_, c);
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; }); // they lock anew
+    // Too late for what was not reclaimed yet. That a client of NFSv4.0 hears of that before its
+    // server is lost again, no server can know (there is no RECLAIM_COMPLETE).
+    for (auto& [who, files] : unfinished_)
+        if (homes_[who.first] == n.id)
+            for (unsigned file : std::exchange(files, {}))
+                believed_[who].erase(file);
     // Who had the state before LIFT has purged by now; who joined later brings what it has.
     for (node_id id : w_.group_of(w_.component(n.id)))
         for (auto& [server, v] : truth.servers)
@@ -264,11 +273,13 @@ void checker::reclaim_opened(node& n, const std::string& server) {
         fail("S6: C goes back, reclaim opens at " + std::to_string(c.value));
     reclaimed_ = std::max(reclaimed_, c);
     behind_.erase({n.id, server});
+    strangers_.erase({n.id, server});
     twin::server& v = truth.servers[server];
     if (v.opened == 0)
         v.opened = w_.now;
     for (node_id dead : w_.unfenced)
-        if (w_.now > n.told_at && !w_.ring_of(n.id).contains(dead)) // it was told
+        if (w_[dead.value].acted && w_.now > n.told_at &&
+            !w_.ring_of(n.id).contains(dead)) // it was told
             fail("S2: reclaim opens, and " + name(dead) + " is not fenced");
     if (!w_.quorate(n.id) && w_.now > n.told_at)
         fail("S2: reclaim opens without quorum");
@@ -283,8 +294,8 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
     for (node_id id : departed) {
         node& d = *w_.nodes.at(id);
         for (auto& server : d.running) // it runs on behind the cut
-            if (behind_.insert({id, server}).second)
-                lost(server);
+            if (!strangers_.contains({id, server}) && behind_.insert({id, server}).second)
+                lost(server, d.unfenced_since);
         for (auto& [server, v] : truth.servers)
             if (homes_[server] == id)
                 v.notice(n.id);
@@ -295,34 +306,57 @@ void checker::locks_dropped(node& n, const std::set<node_id>& departed) {
             program_calls(n, f);
 }
 
-// Whoever waits for an answer asks the next daemon again.
+// Whoever waits for an answer asks the next daemon again, which finds that the last one had it.
 void checker::daemon_died(node& n) {
     with_state_.erase(n.id);
+    for (auto& [key, u] : waiting_)
+        if (std::get<0>(key) == n.id && u.kind == upcall::check)
+            unanswered_.insert({n.id, u.server, u.client});
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
 }
 
 void checker::died(node& n) {
     with_state_.erase(n.id);
     for (auto& server : n.running)
-        if (!behind_.contains({n.id, server}))
-            lost(server);
+        if (!behind_.contains({n.id, server}) && !strangers_.contains({n.id, server}))
+            lost(server, w_.unfenced.contains(n.id) ? n.unfenced_since : w_.now);
+    std::erase_if(strangers_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(behind_, [&](auto& e) { return e.first == n.id; });
     std::erase_if(confirmed_, [&](auto& e) { return e.first.first == n.id; });
+    std::erase_if(unanswered_, [&](auto& e) { return std::get<0>(e) == n.id; });
     std::erase_if(waiting_, [&](auto& e) { return std::get<0>(e.first) == n.id; });
 }
 
 void checker::booted(node& n) {
-    std::set<node_id> there;
+    // Whoever must be fenced gives nobody its replica, and its own locks go with it; so with one
+    // that is paused while the others go on. If they are too few, their DLM waits for it.
+    std::set<node_id> there, paused;
     for (auto& [id, m] : w_.nodes)
-        if (m->powered && m->corosync && m->side == 0)
-            there.insert(id);
+        if (m->powered && m->corosync && m->side == 0 && !w_.unfenced.contains(id))
+            (m->paused ? paused : there).insert(id);
+    if (there.size() * 2 <= w_.nodes.size())
+        there.merge(paused);
     locks.join(n.id, there);
+    // Of an nfsd that ended by hand it hears as the others do, by START. Bad scenario: the daemon
+    // of that node is out of the group, with its disk full, and can tell nobody.
     for (auto& [server, v] : truth.servers)
-        v.notice(n.id);
+        if (!v.by_hand)
+            v.notice(n.id);
+}
+
+bool checker::stray(const node& n, const std::string& server) const {
+    return strangers_.contains({n.id, server});
 }
 
 void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
-    lost(server);
+    std::erase_if(waiting_, [&](auto& e) {
+        return std::get<0>(e.first) == n.id && e.second.server == server;
+    });
+    std::erase_if(unanswered_,
+                  [&](auto& e) { return std::get<0>(e) == n.id && std::get<1>(e) == server; });
+    if (strangers_.erase({n.id, server}))
+        return;
+    lost(server, w_.now);
     twin::server& v = truth.servers[server];
     v.by_hand = by_hand;
     v.start_before = {};
@@ -331,9 +365,6 @@ void checker::nfsd_gone(node& n, const std::string& server, bool by_hand) {
             v.start_before = std::max(v.start_before, last_start(*m, server));
     locks.drop_server(n.id, server);
     confirmed_.erase({n.id, server});
-    std::erase_if(waiting_, [&](auto& e) {
-        return std::get<0>(e.first) == n.id && e.second.server == server;
-    });
     if (by_hand && !n.open())
         v.notice(n.id);
     if (!by_hand)
@@ -371,7 +402,9 @@ void checker::take_back(node& n, const std::string& server, const std::string& c
     for (const ledger::holder& h : locks.of(file))
         if (!h.is(server, client) && !h.forgotten.contains(n.id))
             fail("S8: " + client + " of " + server + " reclaims file " + std::to_string(file) +
-                 ", which was given to another on " + name(h.node));
+                 ", which was given to " +
+                 (h.server.empty() ? "a program" : h.client + " of " + h.server) + " on " +
+                 name(h.node));
     locks.take(file, {n.id, server, client, {}});
 }
 
@@ -385,7 +418,7 @@ void checker::ask(node& n, upcall u) {
     else if (kind != upcall::check)
         truth.asked(server, client, kind == upcall::reclaim);
     else if (truth.servers[server].clients[client].rec != on_record::no)
-        truth.asked(server, client, n.kern.reclaim.contains(server));
+        truth.checked(server, client, n.kern.reclaim.contains(server));
     waiting_[{n.id, n.life, t.value}] = std::move(u);
     switch (kind) {
     case upcall::create:
@@ -394,7 +427,8 @@ void checker::ask(node& n, upcall u) {
     case upcall::remove:
         return n.take(input::remove{server, client, t});
     case upcall::check:
-        return n.take(input::check{server, client, t});
+        return n.take(
+            input::check{server, client, t, unanswered_.erase({n.id, server, client}) > 0});
     }
 }
 
@@ -475,13 +509,22 @@ void checker::program_calls(node& n, unsigned file) {
     }
 }
 
+// It asks whether it may reclaim. nfsd expires nobody meanwhile: the call holds the client
+// (cl_rpc_users).
+bool checker::busy(const std::string& server, const std::string& client) const {
+    return std::ranges::any_of(waiting_, [&](const auto& e) {
+        const upcall& u = e.second;
+        return u.kind == upcall::check && u.server == server && u.client == client;
+    });
+}
+
 void checker::storm(node& n, const std::string& server, unsigned calls) {
     for (unsigned i = 0; i < calls; ++i) {
         const std::string client = "storm" + std::to_string(w_.draw(20));
         const bool known = confirmed_[{n.id, server}].contains(client);
         if (n.open() && !known)
             ask(n, {upcall::create, server, client, 0});
-        else if (known && w_.draw(3) == 0) {
+        else if (known && !busy(server, client) && w_.draw(3) == 0) {
             confirmed_[{n.id, server}].erase(client);
             for (unsigned f : locks.of_client(server, client))
                 locks.drop(f, {}, server, client);
@@ -505,8 +548,14 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
          std::to_string(static_cast<int>(status)));
     if (status != upcall_status::ok || u.losses != v.losses || !n.running.contains(u.server))
         return;
-    if (u.kind == upcall::remove)
-        return truth.removed(u.server, u.client);
+    if (strangers_.erase({n.id, u.server})) // it is its server's, after all
+        homes_[u.server] = n.id;
+    if (u.kind == upcall::remove) {
+        // Expired, and back before that was told: its record is there when it asks, or not.
+        if (!busy(u.server, u.client))
+            truth.removed(u.server, u.client);
+        return;
+    }
     if (u.kind == upcall::check) {
         if (n.kern.reclaim.contains(u.server)) {
             may_reclaim(n, u.server, u.client);
@@ -517,10 +566,19 @@ void checker::upcall_answered(node& n, ticket t, upcall_status status) {
     truth.acknowledged(u.server, u.client, u.kind != upcall::create);
     auto& known = confirmed_[{n.id, u.server}];
     known.insert(u.client);
-    if (u.kind == upcall::reclaim &&
-        std::ranges::includes(
-            known, std::set(n.nfsd_lists[u.server].begin(), n.nfsd_lists[u.server].end())))
-        n.take(input::grace_done{u.server, n.new_ticket()}); // nfsd's own grace is over
+    auto& list = n.nfsd_lists[u.server];
+    if (u.kind == upcall::reclaim && !list.empty() &&
+        std::ranges::includes(known, std::set(list.begin(), list.end()))) {
+        list.clear(); // nfsd's own grace is over
+        n.take(input::grace_done{u.server, n.new_ticket()});
+    }
+    // A Remove that was asked later may have gone with it in one message.
+    if (std::ranges::any_of(waiting_, [&](const auto& e) {
+            const upcall& later = e.second;
+            return later.kind == upcall::remove && later.server == u.server &&
+                   later.client == u.client;
+        }))
+        return;
     // S5: on the disk of everyone that counts, and of more than half of all.
     std::size_t copies = 0;
     for (auto& [id, m] : w_.nodes)
@@ -548,12 +606,6 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     confirmed_[{n.id, server}].clear();
     const auto& list = n.nfsd_lists[server];
     twin::server& v = truth.servers[server];
-    // Where the DLM waits for a fencing it can lock nothing: it is nobody's home, and has nothing
-    // to lose when the node goes.
-    if (w_.unfenced.contains(n.id))
-        behind_.insert({n.id, server});
-    else
-        homes_[server] = n.id;
     for (const std::string& client : list)
         if (v.clients[client].rec == on_record::no)
             fail("S3: " + client + " of " + server + " was purged, and may reclaim");
@@ -561,11 +613,22 @@ void checker::nfsd_listed(node& n, const std::string& server) {
     const bool waited =
         w_.now + milliseconds(1) >= asked_at_[{n.id, server}] + w_.defaults.grace_start_hold ||
         jumped >= asked_at_[{n.id, server}];
-    if (waited && !n.kern.reclaim.contains(server))
-        v.lifted = true;
+    // It was not told in time, either, if the kernel has opened and its answer is on its way.
+    const bool late = waited && (!n.kern.reclaim.contains(server) ||
+                                 n.machine().instances().at(server).reclaim != reclaim_state::on);
+    if (late)
+        v.lifted_at = w_.now;
+    // Where the DLM waits for a fencing an nfsd can lock nothing; one that waited too long may be
+    // up where its server is not, and admits nobody then. Neither has anything to lose.
+    if (w_.unfenced.contains(n.id) || late) {
+        strangers_.insert({n.id, server});
+    } else {
+        strangers_.erase({n.id, server});
+        homes_[server] = n.id;
+    }
     if (list.empty() && !w_.v0)
         n.take(input::grace_done{server, n.new_ticket()});
-    if (w_.v0 || (waited && !n.kern.reclaim.contains(server)))
+    if (w_.v0 || late)
         return;
     for (auto& [client, k] : v.clients)
         if (k.owed() && std::ranges::find(list, client) == list.end())

@@ -24,6 +24,7 @@ public:
     void program_calls(node&, unsigned file);
     void storm(node&, const std::string& server, unsigned calls);
     void nfsd_gone(node&, const std::string& server, bool by_hand);
+    bool stray(const node&, const std::string& server) const; // its nfsd runs there, and holds nothing
     void nfsd_asked(node& n, const std::string& server) { asked_at_[{n.id, server}] = w_.now; }
     bool upcalls_wait() const { return !waiting_.empty(); }
     std::string upcalls() const;
@@ -56,7 +57,7 @@ private:
         if (tell)
             tell(what);
     }
-    void lost(const std::string& server);
+    void lost(const std::string& server, instant since);
     void fail(const std::string& what) {
         if (bad.empty())
             bad = what;
@@ -66,6 +67,7 @@ private:
     void may_reclaim(node&, const std::string& server, const std::string& client);
     void taken_between(const node&, unsigned file);
     void take_back(node&, const std::string& server, const std::string& client, unsigned file);
+    bool busy(const std::string& server, const std::string& client) const;
     void ask(node&, upcall);
     void agree(node&);
     void look_at_open(node&);
@@ -73,6 +75,7 @@ private:
     world& w_;
     std::map<std::pair<node_id, std::string>, std::set<std::string>> confirmed_; // by nfsd
     std::map<std::tuple<node_id, std::uint64_t, std::uint64_t>, upcall> waiting_;
+    std::set<std::tuple<node_id, std::string, std::string>> unanswered_; // v0, by a daemon that died
     std::map<std::pair<node_id, std::string>, instant> asked_at_;                // GraceStart
     std::map<std::pair<std::string, std::string>, std::set<unsigned>> believed_; // held by clients
     // v0: the first reclaim is asked about, the others follow; which have not yet
@@ -80,9 +83,10 @@ private:
     std::map<std::string, epoch> purged_;
     std::map<node_id, std::uint64_t> with_state_; // since when, as the agreed stream says
     std::map<node_id, std::uint64_t> hello_;
-    std::set<std::pair<node_id, std::string>> behind_; // run on behind a cut, given up by all
-    std::map<std::string, node_id> homes_;             // where its nfsd ran last
-    std::uint64_t lifted_ = 0;                         // place of the last LIFT
+    std::set<std::pair<node_id, std::string>> behind_;    // run on behind a cut, given up by all
+    std::set<std::pair<node_id, std::string>> strangers_; // run where they hold nothing
+    std::map<std::string, node_id> homes_;                // where its nfsd ran last
+    std::uint64_t lifted_ = 0;                            // place of the last LIFT
     epoch opened_, reclaimed_; // highest C that a gate, and a reclaim, was open at
     std::uint64_t seen_lock_changes_ = ~std::uint64_t{0};
     // S6: by membership and position, what the state is

@@ -89,7 +89,7 @@ void world::order(node_id from, bytes m) {
         watch->ordered(from, *shared, c->second);
     std::set<node_id> to;
     for (auto& [id, life] : r.group)
-        if (component(id) == c->second)
+        if (hears(id, life, c->second))
             to.insert(id);
     hand_out(from, shared, to);
 }
@@ -124,12 +124,20 @@ void world::announce_ring(std::uint64_t c, const departures& left) {
                   if (l == n.life)
                       n.take(q);
               });
+        if (n.told_at == 0)
+            n.told_at = std::min(n.last[from_group], n.last[from_quorum]);
     }
+}
+
+// A member of the group in this ring. Not one without which the others have gone on, nor a daemon
+// whose predecessor is still a member, because a stalled ring has not taken its leave yet.
+bool world::hears(node_id id, std::uint64_t life, std::uint64_t c) const {
+    return component(id) == c && nodes.at(id)->life == life;
 }
 
 void world::tell_confchg(std::uint64_t c, const input::confchg& change) {
     for (auto& [id, life] : rings_[c].group)
-        if (node& n = *nodes.at(id); component(id) == c) // others have gone on without it
+        if (node& n = *nodes.at(id); hears(id, life, c))
             deliver(n, [&n, change] { n.take(change); });
     if (watch)
         watch->group_changed(c);
@@ -271,7 +279,9 @@ void world::reform(const std::set<node_id>& ring) {
             deliver(n, [&n, gone] { n.take(gone); });
         if (!joined.joined.empty())
             deliver(n, [&n, joined] { n.take(joined); });
-        n.told_at = n.last[from_group];
+        const bool node_down = std::ranges::any_of(
+            gone.left, [](const auto& d) { return d.reason == input::left_reason::node; });
+        n.told_at = node_down ? n.last[from_group] : 0; // else by the ring's name or quorum's news
     }
     departures departed;
     std::set<node_id> merging;
@@ -367,7 +377,7 @@ void world::recover(std::uint64_t c) {
     }
     for (node_id id : gone) {
         if (!sides.empty()) {
-            unfenced.insert(id);
+            must_fence(id);
             locks.freeze(id);
         }
         if (!nodes.at(id)->paused)
@@ -379,7 +389,7 @@ void world::recover(std::uint64_t c) {
     for (auto& [side, ring] : sides) {
         if (decided ? ring.size() * 2 <= nodes.size() : side != 0)
             for (node_id id : ring) {
-                unfenced.insert(id);
+                must_fence(id);
                 locks.freeze(id);
             }
         reform(ring);
@@ -398,7 +408,7 @@ void world::gather(unsigned side) {
     if (quorate)
         for (auto& [id, n] : nodes)
             if (n->powered && !ring.contains(id))
-                unfenced.insert(id);
+                must_fence(id);
     for (node_id id : unfenced)
         if (!ring.contains(id))
             locks.freeze(id);
@@ -409,15 +419,27 @@ void world::gather(unsigned side) {
             if (ring.contains(m) || component(m) != component(id) || (side != 0 && quorate))
                 continue;
             const node_id missed = side == 0 ? m : id;
-            unfenced.insert(missed);
+            must_fence(missed);
             locks.freeze(missed);
         }
     std::erase_if(component_of_, [&](auto& e) {
         const node& n = *nodes.at(e.first);
         return !n.powered || !n.corosync;
     });
+    std::set<std::uint64_t> broken;
+    for (node_id id : ring)
+        for (node_id m : ring_of(id))
+            if (!ring.contains(m) && component(m) == component(id))
+                broken.insert(component(id));
     if (!ring.empty())
         reform(ring);
+    for (std::uint64_t c : broken) { // who stays behind has lost the token
+        if (rings_[c].stalled)
+            continue;
+        rings_[c].stalled = true;
+        rings_[c].stalled_since = now;
+        after(token, [this, c] { recover(c); });
+    }
 }
 
 // Rings that hear each other become one.
@@ -453,7 +475,7 @@ void world::cut(unsigned i, unsigned side) {
         return;
     if (!away(at->second)) { // it was alone, or went over with all the others
         if (ring_of(n.id).size() == 1 && side != 0) {
-            unfenced.insert(n.id);
+            must_fence(n.id);
             locks.freeze(n.id);
         }
         return;
@@ -490,7 +512,7 @@ void world::leave(unsigned i) {
                 kill_daemon(n.id.value);
         });
     }
-    unfenced.insert(n.id);
+    must_fence(n.id);
     locks.freeze(n.id);
     gather(n.side);
     component_of_.erase(n.id);
@@ -500,7 +522,7 @@ void world::lose_controld(unsigned i) {
     node& n = (*this)[i];
     n.controld = false;
     trip(i); // its kernel stops the lockspaces that nobody looks after any more
-    unfenced.insert(n.id);
+    must_fence(n.id);
     locks.freeze(n.id);
     for (node_id m : ring_of(n.id))
         if (m != n.id && component(m) == component(n.id))

@@ -22,6 +22,11 @@ unsigned draw_size(std::uint64_t seed) { // most clusters have three nodes
     return sizes[seed * 2654435761U % std::size(sizes)];
 }
 constexpr unsigned max_steps = 4'000'000; // nothing may go round in circles
+// Or waits for its clients: that holds nfsd_mutex, and nobody can start it a second time.
+bool runs(const node& n, const std::string& server) {
+    return n.running.contains(server) ||
+           std::ranges::any_of(n.grace_starts, [&](const auto& g) { return g.second == server; });
+}
 } // namespace
 
 run::run(std::uint64_t seed, bool trace, unsigned size)
@@ -314,7 +319,7 @@ void run::inject(fault f, node& n) {
         disk_trouble_[n.id] = w_.now + w_.draw_ms(0, 3000);
         break;
     case fault::storm:
-        if (n.daemon && !n.running.empty()) {
+        if (n.daemon && !n.running.empty() && !on_its_way_down(n, *n.running.begin())) {
             hit(f, "upcall storm at" + me);
             checker_.storm(n, *n.running.begin(), 20 + static_cast<unsigned>(w_.draw(100)));
         }
@@ -325,19 +330,29 @@ void run::inject(fault f, node& n) {
     case fault::by_hand:
         if (up && !n.running.empty()) {
             const std::string s = *n.running.begin();
-            if (stopping_.contains({n.id, n.boot, s}))
+            if (on_its_way_down(n, s))
                 break;
             hit(f, "nfsd of " + s + " ends by itself on" + me);
-            w_.trip(i); // the tripwire on nfsd's way down
-            n.running.erase(s);
-            checker_.nfsd_gone(n, s, true);
+            if (node& slow = w_[any_node()]; &slow != &n && slow.daemon && w_.draw(3) == 0) {
+                // Its gate stays open while its permit lasts: what is dropped now is taken there.
+                hit(fault::hang, "the daemon of node " + str(slow.id.value) + " hangs");
+                w_.hang(slow.id.value, w_.draw_ms(200, 1500));
+            }
             n.take(input::nfsd_ended{s});
+            w_.trip(i);            // the tripwire on nfsd's way down
+            if (w_.draw(3) == 0) { // as what is killed with its namespace: nothing is waited for
+                n.running.erase(s);
+                checker_.nfsd_gone(n, s, true);
+            } else {
+                held_[{n.id, n.boot, s}] = w_.now + seconds(5);
+                checker_.truth.servers[s].going_since = w_.now;
+            }
         }
         break;
     case fault::migrate:
         if (n.daemon && !n.running.empty() && size_ > 1) {
             const std::string s = *n.running.begin();
-            if (stopping_.contains({n.id, n.boot, s}))
+            if (on_its_way_down(n, s))
                 break;
             hit(f, "move " + s + " away from" + me);
             stop_server(n);
@@ -357,7 +372,7 @@ void run::inject(fault f, node& n) {
             hit(f, "an operator lifts " + (s.empty() ? "all" : s));
             for (auto& [name, v] : checker_.truth.servers)
                 if (s.empty() || s == name)
-                    v.lifted = true;
+                    v.lifted_at = w_.now;
             n.take(input::lift{s, n.new_ticket()});
         }
         break;
@@ -489,6 +504,7 @@ void run::people() {
             say("boot node " + str(id.value));
             w_.boot(id.value);
         }
+        ends_held(n);
         if (n.powered && !n.daemon && n.corosync && !n.paused && n.side == 0 && w_.draw(8) == 0)
             start(n);
         if (!n.daemon || n.stopped_until > w_.now)
@@ -497,6 +513,7 @@ void run::people() {
             backups_[id] = n.disk;
         stops(n);
         serves(n);
+        ends_stray(n);
         if (w_.draw(6) == 0 && n.open())
             checker_.program_calls(n, static_cast<unsigned>(w_.draw(ledger::files)));
     }
@@ -509,7 +526,7 @@ void run::people() {
 void run::ask_to_serve() {
     std::string s = any_server();
     for (auto& [id, n] : w_.nodes)
-        if (n->powered && n->running.contains(s))
+        if (n->powered && runs(*n, s))
             return;
     unsigned i = any_node();
     if (auto m = moving_.find(s); m != moving_.end()) {
@@ -522,7 +539,7 @@ void run::ask_to_serve() {
 
 void run::serve_on(node& n, const std::string& s) {
     if (!n.daemon || n.stopped_until > w_.now || serving_.contains({n.id, s}) ||
-        stopping_.contains({n.id, n.boot, s}))
+        stopping_.contains({n.id, n.boot, s}) || releasing_.contains({n.id, n.boot, s}))
         return;
     serving_[{n.id, s}] = {w_.serve(n.id.value, s), n.life};
 }
@@ -537,11 +554,7 @@ void run::serves(node& n) {
         auto a = n.answers.find(request.first.value);
         if (a == n.answers.end())
             return false;
-        // An nfsd that waits for its clients holds nfsd_mutex: nobody can start it a second time.
-        const bool starting = std::ranges::any_of(
-            n.grace_starts, [&](const auto& g) { return g.second == key.second; });
-        if (a->second.first == request_status::done && !starting &&
-            !n.running.contains(key.second)) {
+        if (a->second.first == request_status::done && !runs(n, key.second)) {
             say("nfsd of " + key.second + " starts on node " + str(n.id.value));
             checker_.nfsd_asked(n, key.second);
             w_.nfsd_start(n.id.value, key.second);
@@ -550,11 +563,61 @@ void run::serves(node& n) {
     });
 }
 
+// Two nodes were told to serve it, the group gave up its state in between, and one of them is its
+// host now. The other's nfsd asked, waited too long and serves nobody; whoever runs the cluster
+// sees that it runs twice, and ends it.
+void run::ends_stray(node& n) {
+    if (!n.machine().synced())
+        return;
+    for (const std::string& s : std::set(n.running)) {
+        const auto& servers = n.machine().replicated().servers;
+        auto v = servers.find(s);
+        if (v == servers.end() || v->second.host == n.id)
+            continue;
+        const bool twice = v->second.host && checker_.stray(n, s) &&
+                           w_.nodes.at(v->second.host)->running.contains(s);
+        // A group was founded without this node, and has given the server up: its clients are
+        // refused.
+        const bool given_up = calm_ && !v->second.host && !v->second.need;
+        if (!twice && !given_up)
+            continue;
+        say("nfsd of " + s + " serves nobody on node " + str(n.id.value) + " and is ended");
+        n.running.erase(s);
+        checker_.nfsd_gone(n, s, true);
+        n.take(input::nfsd_ended{s});
+    }
+}
+
+bool run::on_its_way_down(const node& n, const std::string& s) const {
+    const std::tuple here{n.id, n.boot, s};
+    return stopping_.contains(here) || held_.contains(here);
+}
+
+// The module keeps an nfsd that goes by hand from dropping its locks until every node enforces; not
+// for ever, nor without a daemon (LOCKD_SHIM_CMD_ENFORCED_SET).
+void run::ends_held(node& n) {
+    std::erase_if(held_, [&](auto& e) {
+        auto& [id, boot, server] = e.first;
+        if (id != n.id)
+            return false;
+        if (boot != n.boot || !n.running.contains(server))
+            return true;
+        const bool enforced = n.daemon && n.kern.attached && n.machine().may_drop() &&
+                              n.machine().gate().trips == n.kern.trips;
+        if (n.kern.attached && !n.open() && !enforced && w_.now < e.second)
+            return false;
+        say("nfsd of " + server + " drops its locks on node " + str(id.value));
+        n.running.erase(server);
+        checker_.nfsd_gone(n, server, !enforced);
+        return true;
+    });
+}
+
 void run::stop_server(node& n) {
     if (!n.daemon || n.running.empty() || n.stopped_until > w_.now)
         return;
     std::string s = *n.running.begin();
-    if (stopping_.contains({n.id, n.boot, s}))
+    if (on_its_way_down(n, s))
         return;
     hit(fault::stop, "stop server " + s + " on node " + str(n.id.value));
     ask_to_stop(n, s);
@@ -585,7 +648,17 @@ void run::stops(node& n) {
         say("server " + server + " is down on node " + str(id.value));
         if (n.running.erase(server))
             checker_.nfsd_gone(n, server, n.open());
-        n.take(input::released{server, n.new_ticket()});
+        n.take(input::nfsd_ended{server});
+        releasing_[e.first] = w_.now + w_.draw_ms(0, 400);
+        return true;
+    });
+    // What else is taken down takes its time; no other node may host it before.
+    std::erase_if(releasing_, [&](auto& e) {
+        auto& [id, boot, server] = e.first;
+        if (id != n.id || (boot == n.boot && w_.now < e.second))
+            return false;
+        if (boot == n.boot)
+            n.take(input::released{server, n.new_ticket()});
         return true;
     });
 }
@@ -593,7 +666,8 @@ void run::stops(node& n) {
 void run::traffic() {
     std::string s = any_server(), c = any_client();
     for (auto& [id, n] : w_.nodes)
-        if (n->daemon && !n->paused && n->side == 0 && n->running.contains(s)) {
+        if (n->daemon && !n->paused && n->side == 0 && n->running.contains(s) &&
+            !held_.contains({id, n->boot, s})) {
             checker_.client_calls(*n, s, c);
             return;
         }

@@ -87,7 +87,10 @@ private:
     void ask_to_serve();
     void serve_on(node&, const std::string& server);
     void serves(node&);
+    void ends_stray(node&);
     void stops(node&);
+    bool on_its_way_down(const node&, const std::string& server) const;
+    void ends_held(node&);
     void stop_server(node&);
     void ask_to_stop(node&, const std::string& server);
     void traffic();
@@ -115,6 +118,9 @@ private:
     // by node, its boot, server: the request, and the life of the daemon that was asked
     std::map<std::tuple<node_id, std::uint64_t, std::string>, std::pair<ticket, std::uint64_t>>
         stopping_;
+    std::map<std::tuple<node_id, std::uint64_t, std::string>, instant> releasing_; // and when
+    // Its nfsd was ended by hand, and is kept from dropping its locks until then at most.
+    std::map<std::tuple<node_id, std::uint64_t, std::string>, instant> held_;
 };
 
 } // namespace grace::sim

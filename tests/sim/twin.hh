@@ -36,7 +36,8 @@ public:
         std::uint64_t losses = 0;
         std::map<std::uint64_t, std::set<node_id>> dropped; // by loss: where it has been noticed
         instant lost_at = 0, opened = 0, opened_before = 0; // reclaim, since it was lost
-        bool lifted = false; // an operator had enough, or its nfsd was told that nobody may
+        instant lifted_at = 0;   // an operator had enough, or its nfsd was told that nobody may
+        instant going_since = 0; // its nfsd ends, and is kept from dropping its locks
         void notice(node_id n) {
             if (need)
                 dropped[losses].insert(n);
@@ -44,9 +45,14 @@ public:
     };
     std::map<std::string, server> servers;
 
-    void lost(const std::string& s, instant now) {
+    // `since`: when its node fell silent, or its nfsd began to end. Who gives the clients of a
+    // server up after that gives up what they lose when that node is fenced.
+    void lost(const std::string& s, instant now, instant since) {
         server& v = servers[s];
         ++v.losses;
+        if (v.going_since != 0)
+            since = std::min(since, v.going_since);
+        v.going_since = 0;
         if (!v.need) {
             v.dropped.clear();
             v.opened_before = 0;
@@ -61,7 +67,9 @@ public:
             c.reclaimed = c.may_have = false;
         }
         v.need = std::ranges::any_of(v.clients, [](auto& e) { return e.second.lost != 0; });
-        v.by_hand = v.lifted = false;
+        v.by_hand = false;
+        if (v.lifted_at < since)
+            v.lifted_at = 0;
         v.opened_before = std::max(v.opened_before, v.opened);
         v.opened = 0;
     }
@@ -75,6 +83,14 @@ public:
         if (!reclaim)
             k.lost = 0; // an open gate let it in: it begins anew
     }
+    // v0, of one that may be on record: it begins nothing anew. What waits for reclaim to open, and
+    // is not answered then, may have been recorded or not.
+    void checked(const std::string& s, const std::string& c, bool may_reclaim) {
+        client& k = servers[s].clients[c];
+        k.being_purged = false;
+        k.may_have = k.may_have || may_reclaim;
+        k.unanswered = true;
+    }
     void acknowledged(const std::string& s, const std::string& c, bool reclaim) {
         client& k = servers[s].clients[c];
         k.rec = on_record::yes;
@@ -87,9 +103,14 @@ public:
             k.rec = on_record::maybe;
     }
     void removed(const std::string& s, const std::string& c) { servers[s].clients[c] = {}; }
+    // An operator may give up what is about to be lost.
+    static bool given_up(const server& v) {
+        return v.going_since != 0 && v.lifted_at >= v.going_since;
+    }
     void purged(const std::string& s) {
-        for (auto& [name, c] : servers[s].clients) {
-            if (c.rec == on_record::no || !c.lost || c.reclaimed)
+        server& v = servers[s];
+        for (auto& [name, c] : v.clients) {
+            if (c.rec == on_record::no || (!c.lost && !given_up(v)) || c.reclaimed)
                 continue;
             // Lost again between PURGE and its START it stays, after that START it goes.
             c.rec = on_record::maybe;

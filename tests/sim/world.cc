@@ -15,17 +15,23 @@ struct overloaded : F... {
 
 void apply_batch(stored_state& s, const store_batch& batch) {
     for (const store_operation& op : batch)
-        std::visit(
-            overloaded{
-                [&](const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; },
-                [&](const store_op::remove_record& o) { s.records[o.server].erase(o.client); },
-                [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
-                [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
-                [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
-                [&](const store_op::replace_all& o) { s.records = o.records; },
-                [&](const store_op::put_meta& o) { s.meta = o.meta; },
-            },
-            op);
+        std::visit(overloaded{
+                       [&](const store_op::put_record& o) {
+                           map_of(s, o.server, o.client)[o.client] = o.rec;
+                       },
+                       [&](const store_op::remove_record& o) {
+                           map_of(s, o.server, o.client).erase(o.client);
+                       },
+                       [&](const store_op::lower& o) { s.records[o.server].lower(o.limit); },
+                       [&](const store_op::renew& o) { s.records[o.server].renew(o.at); },
+                       [&](const store_op::purge& o) { s.records[o.server].purge(o.limit); },
+                       [&](const store_op::replace_all& o) {
+                           s.records = o.records;
+                           s.mounts = o.mounts;
+                       },
+                       [&](const store_op::put_meta& o) { s.meta = o.meta; },
+                   },
+                   op);
 }
 
 // --- node: the ports ---
@@ -90,23 +96,29 @@ void node::query_dlm_members() {
 }
 
 void node::convert(lock_resource r, node_id n, lock_mode m, const lvb_bytes* v) {
+    const lock_key key{r, r == lock_resource::grace ? node_id{} : n};
+    if (!asked.insert(key).second)
+        world_.violations.push_back("node " + std::to_string(id.value) + " asks for " +
+                                    mode_name(m) + " on " + name_of(key) +
+                                    " before its last request is answered");
     std::optional<lvb_bytes> value;
     if (v)
         value = *v;
     world_.after(world_.next(*this, world::lock_calls),
-                 [this, k = keeper, l = life, r, n, m, value] {
+                 [this, k = keeper, l = life, r, n, m, value, key] {
                      if (k == 0 || k != keeper)
                          return;
                      if (r == lock_resource::grace && m != lock_mode::nl && refuse != 0) {
                          --refuse; // conversion deadlock: the mode stays what it was
-                         world_.after(world_.next(*this, world::lock_events), [this, l, r, n] {
-                             if (l == life)
-                                 take(input::lock_refused{r, n, EDEADLK});
+                         world_.after(world_.next(*this, world::lock_events), [this, l, r, n, key] {
+                             if (l != life)
+                                 return;
+                             asked.erase(key);
+                             take(input::lock_refused{r, n, EDEADLK});
                          });
                          return;
                      }
-                     world_.locks.convert(id, {r, r == lock_resource::grace ? node_id{} : n}, m,
-                                          value ? &*value : nullptr);
+                     world_.locks.convert(id, key, m, value ? &*value : nullptr);
                      world_.pump_locks();
                  });
 }
@@ -161,6 +173,7 @@ void node::open_gate(epoch e, std::uint64_t trips, std::uint64_t order) {
         kern.attached && e == kern.at && trips == kern.trips && world_.now < kern.permit;
     if (ok) {
         kern.gate = gate_state::open;
+        acted = true;
         if (world_.watch)
             world_.watch->gate_opened(*this);
     }
@@ -175,6 +188,7 @@ void node::set_reclaim(const std::string& server, epoch e, bool on, std::uint64_
     const bool ok = !on || (kern.attached && kern.gate == gate_state::closed && e == kern.at);
     if (ok && on) {
         kern.reclaim.insert(server);
+        acted = true;
         if (world_.watch)
             world_.watch->reclaim_opened(*this, server);
     }
@@ -316,6 +330,7 @@ void world::boot(unsigned i) {
     fence(i);                  // a node that comes up clean is as good as fenced
     component_of_.erase(n.id); // it may be back before anybody noticed that it was gone
     n.powered = n.corosync = true;
+    n.acted = false;
     n.paused = false;
     n.side = 0;
     n.stopped_until = 0;
@@ -354,6 +369,7 @@ void world::start_daemon(unsigned i) {
     n.stopped_until = n.paused ? n.stopped_until : 0;
     n.disk_broken = n.wants_out = n.out_of_group = false;
     n.last.clear();
+    n.asked.clear();
     parameters p = defaults;
     p.self = n.id;
     p.name = "node" + std::to_string(i);
@@ -376,6 +392,7 @@ void world::start_daemon(unsigned i) {
     n.kern.gate = gate_state::closed;
     n.kern.reclaim.clear();
     n.take(input::kernel_attached{n.boot, n.kern.at, n.kern.trips});
+    n.locks_in_doubt = false;
     if (n.keeper != 0) {
         drop_probes(n); // the client gives back the probes of a former life
         lock_map held = locks.locks_of(n.id);
@@ -429,10 +446,18 @@ void world::kill_daemon(unsigned i) {
         watch->daemon_died(n);
     lose_unsynced(n);
     const std::uint64_t life = n.life++;
-    n.locks_in_doubt = false;
     n.grace_starts.clear(); // the pipe is gone: those nfsds do not come up
     n.kern.attached = false;
-    n.kern.gate = gate_state::closed;
+    // The kernel closes the gate in the moment in which it closes the daemon's socket. That may be
+    // later than what the others are told: a process that ends closes one descriptor after the
+    // other, and may wait for its disk in between. The permit's end is the latest. Until then the
+    // gate is open and nobody listens, so that a keeper which dies now (PR goes with it) closes
+    // nothing: as with a daemon that has not heard of it yet, S7 asks for no PR. What that PR stood
+    // for is asked all the same: S1, S8.
+    if (!late_permit || n.kern.gate != gate_state::open) {
+        n.kern.gate = gate_state::closed;
+        n.locks_in_doubt = false;
+    }
     n.kern.reclaim.clear();
     leave_group(n, life);
     // The keeper goes on: CW and alive stay; PR and EX go once the permit must have run out.
@@ -473,11 +498,16 @@ void world::power_off(unsigned i) {
     n.slow_disk = 0;
     n.running.clear();
     n.grace_starts.clear();
-    unfenced.insert(n.id);
+    must_fence(n.id);
     if (auto c = component_of_.find(n.id); c != component_of_.end()) {
         stall(n.id);
         after(token, [this, at = c->second] { recover(at); });
     }
+}
+
+void world::must_fence(node_id id) {
+    if (unfenced.insert(id).second)
+        nodes.at(id)->unfenced_since = now;
 }
 
 void world::fence(unsigned i) {
@@ -539,13 +569,14 @@ void world::kill_keeper(unsigned i, duration d) {
     if (!n.powered || n.keeper == 0)
         return;
     n.keeper = 0;
-    n.locks_in_doubt = n.daemon != nullptr;
+    n.locks_in_doubt = n.daemon != nullptr || n.kern.gate == gate_state::open;
     locks.keeper_died(n.id);
     pump_locks();
     after(next(n, lock_events), [&n, l = n.life] {
-        if (l != n.life)
+        if (l != n.life || !n.daemon)
             return;
         n.locks_in_doubt = false;
+        n.asked.clear();
         n.take(input::locks_lost{});
     });
     after(d, [this, &n, b = n.boot] {
@@ -574,6 +605,8 @@ void world::pump_locks() {
         after(next(n, lock_events), [&n, l = n.life, k = n.keeper, e] {
             if (l != n.life || k != n.keeper)
                 return;
+            if (e.kind != lock_event::what::blocking)
+                n.asked.erase(e.key);
             if (e.key == grace_lock && e.kind != lock_event::what::blocking)
                 n.locks_in_doubt = false;
             switch (e.kind) {

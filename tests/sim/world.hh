@@ -53,6 +53,8 @@ public:
     bool corosync = false;
     bool controld = true; // dlm_controld runs, or would
     std::unique_ptr<engine> daemon;
+    bool acted = false; // its kernel has opened its gate or accepted reclaims, since it booted
+    instant unfenced_since = 0;
     std::uint64_t life = 0;   // of the daemon; events for an older one are dropped
     std::uint64_t boot = 0;   // of the node
     std::uint64_t keeper = 0; // life of graced-dlm; 0 while there is none
@@ -63,7 +65,8 @@ public:
     bool paused = false;         // the whole node is
     duration skew = 0;           // its clock minus the world's
     bool trip_pending = false;   // its ring has changed, dlm_controld has not heard of it yet
-    bool locks_in_doubt = false; // the keeper died, and the daemon does not know yet
+    std::set<lock_key> asked;    // by this daemon of this keeper, and not answered
+    bool locks_in_doubt = false; // the keeper died, and who would close the gate does not know yet
     instant echoed = 0;          // when it sent the latest heartbeat that another node heard
     sim::kernel kern;
     stored_state disk;
@@ -84,7 +87,9 @@ public:
         start_count answered;
     };
     std::map<std::string, kept_instance> kept;
-    std::map<std::string, std::vector<std::string>> nfsd_lists; // who may reclaim, as nfsd was told
+    // Who may reclaim, as nfsd was told. It forgets that with the end of its own grace
+    // (nfsd4_cld_grace_done): where the DLM has dropped its locks later, nobody reclaims from it.
+    std::map<std::string, std::vector<std::string>> nfsd_lists;
     std::map<std::uint64_t, upcall_status> upcalls;
     std::map<std::uint64_t, std::pair<request_status, std::string>> answers;
     std::vector<std::string> news;
@@ -113,7 +118,7 @@ public:
     void open_gate(epoch, std::uint64_t, std::uint64_t) override;
     void set_reclaim(const std::string&, epoch, bool, std::uint64_t) override;
     void extend_permit(instant) override;
-    void end_nfsd_grace(const std::string&) override {}
+    void end_nfsd_grace(const std::string& server) override { nfsd_lists[server].clear(); }
     void answer(ticket, upcall_status) override;
     void answer_grace_start(ticket, const std::vector<known_client>&) override;
     void answer(ticket, request_status, const std::string&) override;
@@ -179,6 +184,7 @@ public:
     bool v0 = false;            // nfsd asks for each client, and keeps no list
     unsigned lose_value = 0;    // one fencing of so many loses the value block; 0: none
     std::set<node_id> unfenced; // died or were cut off since they were last known to be fenced
+    void must_fence(node_id);
     std::vector<std::string> violations;
     watcher* watch = nullptr;
     transitions* told = nullptr; // hears of everything, for the model
@@ -255,6 +261,7 @@ private:
     void join_group(node&, std::uint64_t life);
     void leave_group(node&, std::uint64_t life);
     void regroup(node&, std::uint64_t life); // its daemon leaves the group, or joins it again
+    bool hears(node_id, std::uint64_t life, std::uint64_t c) const;
     void tell_confchg(std::uint64_t component, const input::confchg&);
     void reform(const std::set<node_id>& ring);
     void recover(std::uint64_t component); // the token's time is over: new rings of who is there

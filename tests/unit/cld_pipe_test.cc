@@ -208,7 +208,10 @@ TEST_CASE_FIXTURE(tracking, "version 0: who is refused is expired first, and sta
     CHECK(kernel.receive().status == 0);
     CHECK(inputs.empty());
     kernel.send(upcall(command::remove, 5, "c\x01", 1)); // its leave
-    CHECK(next<input::remove>().client == "c\x01");
+    const auto left = next<input::remove>();
+    CHECK(left.client == "c\x01");
+    tracker->answer(left.id, upcall_status::ok);
+    CHECK(kernel.receive().xid == 5);
 
     SUBCASE("the next daemon is told that it has asked before") {
         kernel.send(upcall(command::check, 6, "d", 1));

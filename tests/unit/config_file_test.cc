@@ -282,7 +282,6 @@ TEST_CASE("warnings") {
     CHECK(contains(one("[gate]\nbackend = none\n"), "holds back"));
     CHECK(contains(one("[locks]\nbackend = embedded\n"), "fencing"));
     CHECK(contains(one("[server.a]\nexports = [\"/srv *(rw)\"]\n"), "fsid="));
-    CHECK(contains(one("[server.a]\nnfs_versions = 3, 4.2\n"), "NFSv3"));
     CHECK(contains(one("[server.a]\ngrace_time = 90\n"), "twice"));
     CHECK(contains(one("[grace]\nperiod = 2000\n[server.a]\n"), "3600 s"));
 }

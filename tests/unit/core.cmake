@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-foreach(name IN ITEMS record_map wire protocol rules recording machine invariants)
+foreach(name IN ITEMS record_map record_key wire protocol rules recording machine invariants)
   add_executable(core_${name}_test ${CMAKE_CURRENT_LIST_DIR}/core_${name}_test.cc)
   target_link_libraries(core_${name}_test PRIVATE grace_world doctest::doctest graced_flags)
   add_test(NAME core_${name} COMMAND core_${name}_test)

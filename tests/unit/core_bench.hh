@@ -182,6 +182,9 @@ struct bench {
         for (unsigned p : peers)
             hello(p);
         settle();
+        for (unsigned p : peers)
+            from(p, msg::view_stored{});
+        settle();
     }
     void hello(unsigned peer, std::uint64_t number = 1) {
         msg::hello h;

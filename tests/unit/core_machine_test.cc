@@ -27,6 +27,20 @@ struct machine_test : bench {
         step(input::nfsd_ended{name});
         settle();
     }
+    // Of three nodes, of which this is 1. Locks are not granted meanwhile.
+    void node2_dies() {
+        group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
+        step(input::ring{++ring});
+        quorum({1, 3}, 3);
+        while (deliver() || durable() || acknowledge()) {
+        }
+    }
+    std::size_t asked_for_alive2(lock_mode m) const {
+        const auto asked = all<effect::convert>();
+        return std::size_t(std::ranges::count_if(asked, [&](const effect::convert& c) {
+            return c.resource == lock_resource::alive && c.node == node_id{2} && c.mode == m;
+        }));
+    }
     void lose_quorum() { quorum({machine.params().self.value}, 3, false); }
 };
 
@@ -34,6 +48,18 @@ parameters without_gate() {
     parameters p = bench::one();
     p.kernel_expected = false;
     return p;
+}
+
+// What node 1 has, which node 2 has joined and not got yet.
+state of_node_1_and_joiner_2() {
+    state s;
+    s.view = {incarnation{1}, 1};
+    for (unsigned i : {1u, 2u}) {
+        s.nodes[node_id{i}].member = true;
+        s.nodes[node_id{i}].life = incarnation{i};
+    }
+    s.nodes[node_id{1}].synced = true;
+    return s;
 }
 
 } // namespace
@@ -210,6 +236,72 @@ TEST_CASE(
     CHECK(b.sent<msg::start>().empty());
 }
 
+// Bad scenario: the host of a server, without a daemon, goes and boots again. Node 1, whose affair
+// it is, hears late who left; the others open their gates.
+TEST_CASE("the death of a node without daemon is told by whoever saw it out of the ring") {
+    parameters p = bench::one();
+    p.self = node_id{3};
+    machine_test b(p);
+    b.boot_with({1, 2});
+    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::process}});
+    b.settle();
+    b.forget();
+    const auto ring = [&](const std::vector<unsigned>& nodes, std::set<node_id> left = {}) {
+        b.step(input::ring{++b.ring});
+        input::quorum q{true, b.ring, {}, 3, std::move(left)};
+        for (unsigned n : nodes)
+            q.votes[node_id{n}] = 1;
+        b.step(q);
+    };
+    SUBCASE("with the state") {
+        ring({1, 3});
+        CHECK(b.sent<msg::node_down>().empty());
+    }
+    SUBCASE("without: it has given up its state, and gets it from node 1, which knows nothing") {
+        msg::hello h;
+        h.number = 77;
+        const envelope hello{{}, b.machine.params().life, h};
+        state s = b.machine.replicated();
+        apply(s, node_id{3}, hello);
+        b.step(input::deliver{node_id{3}, wire::encode(hello)});
+        ring({1, 3}, {node_id{2}});
+        CHECK_FALSE(b.machine.synced());
+        b.step(input::deliver{node_id{1}, wire::encode({s.view, incarnation{1},
+                                                        msg::snapshot{node_id{3}, 77, 0, 1,
+                                                                      wire::encode_state(s)}})});
+        CHECK(b.machine.synced());
+        b.forget();
+    }
+    ring({1, 2, 3});
+    REQUIRE(b.sent<msg::node_down>().size() == 1);
+    CHECK(b.sent<msg::node_down>()[0].node == node_id{2});
+}
+
+// Bad scenario: the node has booted, the START for that is on its way with its HELLO, and the
+// server runs again. One that says the same once more would have its clients purged.
+TEST_CASE("a node that was out of the ring and is a member again: its HELLO is waited for") {
+    parameters p = bench::one();
+    p.self = node_id{3};
+    machine_test b(p);
+    b.boot_with({1, 2});
+    b.from(2, msg::start{"vs2", msg::start_reason::takes});
+    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::process}});
+    b.settle();
+    for (const std::vector<unsigned>& nodes : {std::vector{1u, 3u}, std::vector{1u, 2u, 3u}}) {
+        b.step(input::ring{++b.ring});
+        b.quorum(nodes, 3);
+    }
+    b.group({node_id{1}, node_id{2}, node_id{3}}, {node_id{2}});
+    b.settle();
+    CHECK(b.sent<msg::start>().empty());
+    msg::hello h; // of the same boot, and its nfsd runs
+    h.number = 2;
+    h.running["vs2"] = b.server("vs2").start;
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+    CHECK(b.sent<msg::start>().size() == 1);
+}
+
 TEST_CASE("a member that has left the DLM: a START for what it hosts, and for nothing else") {
     machine_test b;
     b.boot_with({2});
@@ -230,6 +322,25 @@ TEST_CASE("a member that has left the DLM: a START for what it hosts, and for no
 
 // --- locks ---
 
+// Bad scenario: a daemon dies after it asked for EX. Its successor, which needs another mode, would
+// ask for that on top: the keeper has one request at a time, and the queued EX blocks the others.
+TEST_CASE("what a former daemon asked the DLM for is its successor's request") {
+    machine_test b;
+    b.step(input::kernel_attached{1, epoch{1}, 0});
+    b.step(input::locks_known{lock_mode::nl, true, lock_mode::ex});
+    b.group({node_id{1}}, {node_id{1}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1}, 1);
+    b.settle();
+    CHECK(b.all<effect::convert>().empty());
+    REQUIRE(b.all<effect::cancel>().size() == 1);
+    b.step(input::lock_cancelled{lock_resource::grace, {}});
+    REQUIRE(b.all<effect::convert>().size() == 1);
+    CHECK(b.all<effect::convert>()[0].mode == lock_mode::pr);
+    b.settle();
+    CHECK(b.machine.gate().open);
+}
+
 TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a cancelled request is "
           "made again") {
     machine_test b;
@@ -238,19 +349,8 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     b.from(2, msg::start{"vs2", msg::start_reason::takes});
     b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
     b.settle();
-    b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::node}});
-    b.step(input::ring{++b.ring});
-    b.quorum({1, 3}, 3);
-    while (b.deliver() || b.durable() || b.acknowledge()) {
-    }
-    const auto asked = [&] {
-        std::size_t n = 0;
-        for (const auto& c : b.all<effect::convert>())
-            n += c.resource == lock_resource::alive && c.node == node_id{2} &&
-                 c.mode == lock_mode::pr;
-        return n;
-    };
-    REQUIRE(asked() == 1);
+    b.node2_dies();
+    REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
     // Node 2 boots: the request is cancelled, and the grant comes all the same.
     b.forget();
     b.quorum({1, 2, 3}, 3);
@@ -258,7 +358,7 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     CHECK(b.all<effect::cancel>()[0].node == node_id{2});
     b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
     CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
-    CHECK(asked() == 0);
+    CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
 
     // Its own alive lock: a cancel or a refusal leaves it wanted.
     machine_test c;
@@ -269,6 +369,41 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     CHECK(c.converts.size() == 1);
     c.settle();
     CHECK(c.machine.locks().alive);
+}
+
+// Bad scenario: a node comes back unfenced and dies again while the frozen lockspace answers
+// nothing. A second request beside the first, whose cancel is under way, gets a PR that nobody
+// gives back: the node, fenced and booted, waits for its EX for ever.
+TEST_CASE(
+    "alive: a node that dies again is asked for when the last request is answered, not before") {
+    for (const bool granted : {false, true}) {
+        CAPTURE(granted);
+        machine_test b;
+        b.boot_with({2, 3});
+        b.host("vs1", {});
+        b.from(2, msg::start{"vs2", msg::start_reason::takes});
+        b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+        b.settle();
+        b.node2_dies();
+        REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
+        b.quorum({1, 2, 3}, 3);
+        REQUIRE(b.all<effect::cancel>().size() == 1);
+        b.forget();
+        b.node2_dies();
+        CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
+        if (granted) {
+            b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
+            CHECK_FALSE(b.machine.fencing_proven(node_id{2}));
+            CHECK(b.asked_for_alive2(lock_mode::nl) == 1);
+            CHECK(b.asked_for_alive2(lock_mode::pr) == 0);
+            b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::nl, false, {}});
+        } else {
+            b.step(input::lock_cancelled{lock_resource::alive, node_id{2}});
+        }
+        CHECK(b.asked_for_alive2(lock_mode::pr) == 1);
+        b.step(input::lock_granted{lock_resource::alive, node_id{2}, lock_mode::pr, false, {}});
+        CHECK(b.machine.fencing_proven(node_id{2}));
+    }
 }
 
 TEST_CASE(
@@ -306,13 +441,7 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     };
     snapshot(first, {1, 2, 3, 4, 5});
     CHECK(b.sent<msg::hello>().size() == 2);
-    state s;
-    s.view = {incarnation{1}, 1};
-    for (unsigned i : {1u, 2u}) {
-        s.nodes[node_id{i}].member = true;
-        s.nodes[node_id{i}].life = incarnation{i};
-    }
-    s.nodes[node_id{1}].synced = true;
+    state s = of_node_1_and_joiner_2();
     s.nodes[node_id{2}].hello = first;
     snapshot(first, wire::encode_state(s));
     REQUIRE(b.machine.synced());
@@ -321,6 +450,32 @@ TEST_CASE("a HELLO that is delivered to a node with a state takes the state away
     CHECK(b.told("its own HELLO was delivered"));
     s.nodes[node_id{2}].hello = first + 1;
     snapshot(first + 1, wire::encode_state(s));
+    CHECK(b.machine.synced());
+}
+
+// Bad scenario: it would keep records that the others do not have.
+TEST_CASE("a difference to what this node does not have is not taken: it asks for all") {
+    machine_test b(bench::numbered(2));
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    b.deliver(); // its HELLO
+    state s = of_node_1_and_joiner_2();
+    const auto answer = [&](wire::snapshot_writer w) {
+        const std::uint64_t hello = b.sent<msg::hello>().back().number;
+        b.step(input::deliver{node_id{1}, wire::encode({s.view, incarnation{1},
+                                                        msg::snapshot{node_id{2}, hello, 0, 1,
+                                                                      wire::next_part(w)}})});
+    };
+    s.nodes[node_id{2}].hello = b.sent<msg::hello>().back().number;
+    answer(wire::write_difference(s, {position{9}, 5, {}}));
+    CHECK_FALSE(b.machine.synced());
+    CHECK(b.told("is not to what this node has"));
+    REQUIRE(b.sent<msg::hello>().size() == 2);
+    CHECK(b.sent<msg::hello>().back().history == 0);
+    b.deliver();
+    s.nodes[node_id{2}].hello = b.sent<msg::hello>().back().number;
+    answer(wire::write_snapshot(s));
     CHECK(b.machine.synced());
 }
 
@@ -340,6 +495,58 @@ TEST_CASE("what waits for a snapshot is bounded: beyond that the joiner asks ane
     CHECK(n > 50);
     CHECK(b.sent<msg::hello>().size() == 1);
     CHECK(b.told("more news came than can be kept"));
+}
+
+// Bad scenario: a node alone has the state for many views, quorate by nodes on which graced does
+// not run, and power fails; the others found a group and record clients. Its database must not rank
+// before theirs.
+TEST_CASE(
+    "a view is stored as quorate, and counts for DURABLE, when more than half have its number") {
+    machine_test b;
+    b.boot_with({2, 3});
+    const auto stored = [&] {
+        return std::get<store_op::put_meta>(b.all<effect::persist>().back().batch.back()).meta;
+    };
+    const std::uint64_t before = b.machine.replicated().view.number;
+    CHECK(stored().view == before);
+    CHECK(stored().quorate_view == before);
+
+    b.group({node_id{1}}, {},
+            {{node_id{2}, input::left_reason::process}, {node_id{3}, input::left_reason::process}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2, 3}, 3);
+    b.forget();
+    b.settle();
+    CHECK(b.sent<msg::view_stored>().size() == 1);
+    CHECK(b.sent<msg::durable>().empty());
+    b.group({node_id{1}, node_id{2}}, {node_id{2}});
+    b.settle();
+    CHECK(stored().view == before + 2);
+    CHECK(stored().quorate_view == before);
+    b.hello(2, 2);
+    b.settle();
+    CHECK(b.sent<msg::durable>().empty());
+    b.from(2, msg::view_stored{});
+    CHECK(stored().quorate_view == before + 2);
+    CHECK(b.sent<msg::durable>().empty()); // not on disk yet
+    b.settle();
+    CHECK(b.sent<msg::durable>().size() == 1);
+}
+
+TEST_CASE("a group is founded with a higher view than any of its databases knows") {
+    machine_test b;
+    b.step(input::locks_known{lock_mode::nl, false});
+    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
+    b.step(input::ring{++b.ring});
+    b.quorum({1, 2}, 2);
+    msg::hello h;
+    h.number = 1;
+    h.view = 17;
+    h.permit_ttl = seconds(2);
+    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+    b.settle();
+    CHECK(b.machine.synced());
+    CHECK(b.machine.replicated().view.number == 18);
 }
 
 TEST_CASE("founding: only when every member has spoken, and only by one who has") {
@@ -470,7 +677,8 @@ TEST_CASE("check: who is on record waits until it is known whether it may reclai
     CHECK(b.all<effect::answer_upcall>().at(0).status == upcall_status::refused);
 }
 
-// Bad scenario: a client that was purged is refused, goes on as a new one, is expired, and reclaims.
+// Bad scenario: a client that was purged is refused, goes on as a new one, is expired, and
+// reclaims.
 TEST_CASE("check: a record of this grace lets in only whom a Check has let in before") {
     machine_test b;
     const auto status = [&](const char* client, bool again = false) {
@@ -520,6 +728,28 @@ TEST_CASE("GraceDone: ends the reclaim that it is about, and no other") {
     CHECK_FALSE(in_grace(b.machine.replicated()));
 }
 
+// Bad scenario: the daemon is killed with a GraceDone unanswered. Its successor is asked before it
+// has opened reclaim, and waits for the deadline then, though nobody can reclaim any more.
+TEST_CASE("GraceDone before reclaim is open counts when it is") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.settle();
+    b.step(input::create{"vs1", "alice", {}, ticket{2}});
+    b.settle();
+    b.lose_quorum();
+    b.step(input::grace_done{"vs1", ticket{3}});
+    b.quorum({1}, 1);
+    b.forget();
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    CHECK_FALSE(in_grace(b.machine.replicated()));
+    CHECK(b.server("vs1").records.contains("alice"));
+    CHECK_FALSE(b.server("vs1").records.contains("bob"));
+}
+
 // Its nfsd has crashed once more, so quickly that nobody missed the pipe. Whoever had reclaimed has
 // lost its locks a second time.
 TEST_CASE("GraceStart in the midst of a reclaim is a START; one without quorum gives up") {
@@ -545,6 +775,60 @@ TEST_CASE("GraceStart in the midst of a reclaim is a START; one without quorum g
     REQUIRE(c.all<effect::answer_grace_start>().size() == 1);
     CHECK(c.all<effect::answer_grace_start>()[0].clients.empty());
     CHECK(c.told("no client may reclaim"));
+}
+
+// Bad scenario: its nfsd crashes once more near the end of the grace, reclaim stays open, and the
+// clients of the new one, who have lost their locks again, are purged a moment later.
+TEST_CASE("a START in the midst of a reclaim: its clients have a whole grace period") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice", "bob"});
+    b.drop("vs1");
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.settle();
+    REQUIRE(b.reclaim("vs1") == reclaim_state::on);
+    const instant opened = b.now;
+    const duration period = b.machine.params().grace_period;
+    b.tick(period - seconds(1));
+    b.settle();
+    b.step(input::grace_start{"vs1", ticket{2}});
+    b.settle();
+    b.forget();
+    b.tick(opened + period + seconds(1) - b.now);
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.step(input::create{"vs1", "alice", "", ticket{3}});
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.tick(2 * period);
+    b.settle();
+    CHECK(b.sent<msg::done>().size() == 1);
+    CHECK(b.server("vs1").records.contains("alice"));
+    CHECK_FALSE(b.server("vs1").records.contains("bob"));
+}
+
+// Bad scenario: its answer named no START. After a restart of the daemon it passes for an nfsd that
+// has lost everything, and its clients are purged, who hold their locks.
+TEST_CASE("an nfsd that was told nothing has what its clients are given since there is a state") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.lose_quorum();
+    b.step(input::grace_start{"vs1", ticket{1}});
+    b.tick(seconds(20));
+    REQUIRE(b.all<effect::answer_grace_start>().back().clients.empty());
+    CHECK_FALSE(b.machine.instances().at("vs1").answered);
+    b.group({node_id{1}}); // it says HELLO anew, and that vs1 runs
+    b.quorum({1}, 1);
+    b.settle();
+    REQUIRE(b.machine.synced());
+    REQUIRE(b.server("vs1").need);
+    CHECK(b.machine.instances().at("vs1").answered >= b.server("vs1").lost);
+    b.step(input::lift{"vs1", ticket{2}});
+    b.settle();
+    REQUIRE_FALSE(in_grace(b.machine.replicated()));
+    CHECK(standing_of(b.server("vs1"), b.machine.instances().at("vs1").answered) ==
+          standing::intact);
 }
 
 TEST_CASE(
@@ -631,6 +915,45 @@ TEST_CASE("stop: the last record goes while its START is on its way: a grace all
     b.step(input::released{"vs1", ticket{3}});
     b.settle();
     CHECK_FALSE(in_grace(b.machine.replicated()));
+}
+
+TEST_CASE("released: said once, though the node is served again while it cannot act") {
+    machine_test b;
+    b.boot_with({2});
+    b.host("vs1", {});
+    b.forget();
+    b.step(input::released{"vs1", ticket{3}});
+    b.step(input::serve{"vs1", ticket{4}});
+    CHECK(b.sent<msg::released>().size() == 1);
+    ++b.ring; // quorum's news of a ring that the group has not named yet
+    b.quorum({1, 2}, 2);
+    b.settle();
+    CHECK(b.all<effect::answer_request>().empty());
+    CHECK(b.server("vs1").host == node_id{1});
+    b.step(input::ring{b.ring});
+    b.settle();
+    const auto answers = b.all<effect::answer_request>();
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[0].status == request_status::done);
+    CHECK(answers[1].status == request_status::done);
+    CHECK(b.sent<msg::released>().size() == 1);
+    CHECK(b.server("vs1").host == node_id{1});
+}
+
+TEST_CASE("released: no reclaim opens before it has come back, though the server is served again") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.step(input::stop{"vs1", ticket{3}});
+    b.settle();
+    REQUIRE(b.machine.locks().held == lock_mode::cw);
+    b.step(input::released{"vs1", ticket{4}});
+    b.step(input::serve{"vs1", ticket{5}});
+    while (b.durable() || b.acknowledge() || b.grant()) {
+    }
+    CHECK(b.reclaim("vs1") == reclaim_state::off);
+    b.settle();
+    CHECK(b.reclaim("vs1") == reclaim_state::on);
 }
 
 TEST_CASE("start: all servers with records; what NEEDs already keeps its START") {

@@ -386,6 +386,33 @@ TEST_CASE("a tripped gate opens again only by an order that names the trip") {
     CHECK(c[1].machine().gate().accounted == 1);
 }
 
+TEST_CASE(
+    "a server that is stopped lets go of its locks when every node enforces, at each stop anew") {
+    cluster c(3);
+    c.settle();
+    c.host(1, "vs1", {"A"});
+    c.host(1, "vs2", {"B"});
+    c.settle();
+    CHECK_FALSE(c[1].machine().may_drop());
+    const auto stop = [&](const std::string& server) {
+        c[1].running.erase(server);
+        c[1].kern.gate = gate_state::closed;
+        ++c[1].kern.trips;
+        c[1].take(input::nfsd_ended{server});
+        c[1].take(input::kernel_tripped{c[1].kern.trips});
+        CHECK_FALSE(c[1].machine().may_drop());
+        c.run_until([&] { return c[1].machine().may_drop(); }, seconds(2), "every node to enforce");
+        CHECK(c.st(2).servers.at(server).need);
+        CHECK(c.st(3).servers.at(server).need);
+        CHECK_FALSE(c.any_open());
+    };
+    stop("vs1");
+    stop("vs2"); // in the same grace, where all enforce already
+    c[3].take(input::lift{"", c[3].new_ticket()});
+    c.run_until([&] { return c.all_open(); }, seconds(5), "lift");
+    CHECK_FALSE(c[1].machine().may_drop());
+}
+
 TEST_CASE("an nfsd that ends without a stop: a START for its clients, and they may reclaim") {
     cluster c(3);
     c.settle();

@@ -18,10 +18,12 @@ std::vector<any_message> examples() {
                    true,
                    milliseconds(900),
                    true,
+                   8,
                    7,
                    epoch{5},
                    position{99},
                    start_count{6},
+                   0xfedcba98,
                    {{"vs1", start_count{4}}, {"vs2", start_count{6}}}},
         msg::snapshot{node_id{2}, 3, 1, 4, {1, 2, 3}},
         msg::start{"vs1", msg::start_reason::takes},
@@ -41,6 +43,7 @@ std::vector<any_message> examples() {
         msg::barrier{9},
         msg::detached{},
         msg::bypass{node_id{2}, true},
+        msg::view_stored{},
     };
 }
 } // namespace
@@ -163,7 +166,7 @@ TEST_CASE("limits: names that are empty or too long, counts that lie") {
     CHECK(refused(msg::start{std::string(65, 'x'), msg::start_reason::asked}));
     CHECK_FALSE(refused(msg::start{std::string(64, 'x'), msg::start_reason::asked}));
     CHECK(refused(msg::records{1, {{false, "vs1", "", ""}}}));
-    CHECK(refused(msg::records{1, {{false, "vs1", std::string(1025, 'x'), ""}}}));
+    CHECK(refused(msg::records{1, {{false, "vs1", std::string(max_record_key + 1, 'x'), ""}}}));
     CHECK(refused(msg::records{1, {{false, "vs1", "c", std::string(33, 'x')}}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 2, 2, {}}));
     CHECK(refused(msg::snapshot{node_id{1}, 1, 0, 0, {}}));
@@ -184,7 +187,8 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
                         start_count{3},
                         start_count{2},
                         start_count{1},
-                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}}};
+                        {{"c1", {epoch{7}, "p"}}, {"c2", {epoch{8}, ""}}},
+                        {}};
     auto bytes = wire::encode_state(s);
     auto back = wire::decode_state(bytes);
     REQUIRE(back);
@@ -194,6 +198,74 @@ TEST_CASE("a snapshot survives, and a flipped bit anywhere is noticed") {
         bad[i] ^= 0x10;
         CHECK_FALSE(wire::decode_state(bad));
     }
+}
+
+TEST_CASE("a difference survives in parts; one that lies is refused") {
+    state s;
+    s.current = epoch{5};
+    s.starts = start_count{1};
+    s.applied = position{30};
+    s.history = 77;
+    s.servers["vs1"] = {{},
+                        false,
+                        false,
+                        start_count{1},
+                        {},
+                        start_count{1},
+                        {{"alice", {epoch{5}, ""}}, {"bob", {epoch{4}, "p"}}},
+                        {}};
+    const auto since = [](store_batch ops) {
+        return wire::difference{position{20}, 66, std::move(ops)};
+    };
+    const auto read = [](wire::snapshot_writer w, wire::snapshot_reader& r) {
+        while (w.next < w.parts)
+            if (!wire::take_part(r, wire::next_part(w)))
+                return std::optional<state>{};
+        return wire::finish(r);
+    };
+    const store_batch all = {store_op::put_record{"vs1", "bob", {epoch{4}, "p"}},
+                             store_op::remove_record{"vs1", "carol"},
+                             store_op::lower{"vs1", epoch{4}}, store_op::renew{"vs1", epoch{5}},
+                             store_op::purge{"vs1", epoch{3}}};
+    for (std::uint32_t in_part : {1u, 2u, 512u}) {
+        wire::snapshot_reader r;
+        auto back = read(wire::write_difference(s, since(all), in_part), r);
+        REQUIRE(back);
+        CHECK(r.is_difference);
+        CHECK(r.records == 2);
+        CHECK(r.since.applied == position{20});
+        CHECK(r.since.history == 66);
+        CHECK(r.since.ops.size() == all.size());
+        CHECK(back->servers.at("vs1").records.empty());
+        CHECK(back->history == 77);
+        // What it does to the records of who has the same past.
+        back->servers.at("vs1").records = {{"alice", {epoch{3}, ""}}, {"carol", {epoch{4}, ""}}};
+        for (const auto& op : r.since.ops)
+            redo(*back, op);
+        CHECK(back->servers.at("vs1").records ==
+              record_map{{"alice", {epoch{5}, ""}}, {"bob", {epoch{5}, "p"}}});
+    }
+    wire::snapshot_reader nothing;
+    CHECK(read(wire::write_difference(s, since({})), nothing));
+    for (const store_operation& bad : {store_operation{store_op::lower{"vs9", epoch{4}}},
+                                       {store_op::renew{"vs1", epoch{6}}},
+                                       {store_op::put_record{"vs1", "bob", {epoch{6}, ""}}},
+                                       {store_op::remove_record{"vs1", ""}},
+                                       {store_op::replace_all{}},
+                                       {store_op::put_meta{}}}) {
+        wire::snapshot_reader r;
+        CHECK_FALSE(read(wire::write_difference(s, since({bad})), r));
+    }
+    // One part is missing, one comes twice.
+    wire::snapshot_writer w = wire::write_difference(s, since(all), 3);
+    REQUIRE(w.parts == 2);
+    const auto first = wire::next_part(w), second = wire::next_part(w);
+    wire::snapshot_reader half, more;
+    CHECK(wire::take_part(half, first));
+    CHECK_FALSE(wire::finish(half));
+    CHECK(wire::take_part(more, first));
+    CHECK(wire::take_part(more, second));
+    CHECK_FALSE(wire::take_part(more, second));
 }
 
 TEST_CASE("the lock value block: empty, damaged, good") {

@@ -67,7 +67,7 @@ using list = std::vector<std::string>;
 json client(const char* name, int epoch, bool reclaimed) {
     return {{"server", "vs1"},    {"name", name},           {"name_hex", to_hex(std::string(name))},
             {"epoch", epoch},     {"reclaimed", reclaimed}, {"principal", false},
-            {"principal_hex", ""}};
+            {"principal_hex", ""}, {"protocol", "NFSv4"}};
 }
 
 } // namespace
@@ -206,7 +206,8 @@ TEST_CASE("import: nothing is sent if a source that was named cannot be read") {
     b.answers.emplace("clients", json{{"ok", true}, {"clients", json::array()}, {"more", false}});
     REQUIRE(b.run({"import", "--server", "vs1", "--from", d.path}) == exit_ok);
     CHECK(b.out.str().find("not there") != std::string::npos);
-    CHECK(b.out.str().find("a mount of NFSv3: 192.0.2.5:/srv") != std::string::npos);
+    CHECK(b.asked.back()["mounts"] ==
+          json::array({{{"client", "192.0.2.5"}, {"path_hex", to_hex(std::string("/srv"))}, {"count", 1}}}));
     CHECK(b.out.str().find("HOST:PATH:COUNT: nonsense") != std::string::npos);
     // Without a daemon only a dry run does anything.
     b.answers.clear();
@@ -239,6 +240,66 @@ TEST_CASE("what nfsdcld took over from is left out") {
             exit_ok);
     CHECK(b.answer()["added"] == 1);
     CHECK(b.answer()["notes"].size() == 1);
+}
+
+TEST_CASE("NFSv3: import, clients, mounts, what sm-notify gets, export") {
+    temp_dir d;
+    fs::create_directories(d.path / "sm");
+    for (const char* host : {"192.0.2.5", "192.0.2.6"})
+        std::ofstream(d.path / "sm" / host)
+            << "0100007f 000186b5 00000003 00000010 " << std::string(32, '0') << " " << host << " vs1\n";
+    std::ofstream(d / "rmtab") << "192.0.2.5:/srv:0x00000002\n2001;db8;;5:/srv/b:0x00000001\n";
+    bench b;
+    json v3 = client("192.0.2.5", 5, false);
+    v3["protocol"] = "NFSv3";
+    v3["since_epoch"] = 4;
+    json v4 = client("192.0.2.6", 5, true); // an NFSv4 client may call itself so
+    v4["protocol"] = "NFSv4";
+    b.answers.emplace("clients", json{{"ok", true}, {"clients", {v3, v4}}, {"more", false}});
+    const auto mount = [](const char* client, const std::string& path, unsigned count) {
+        return json{{"server", "vs1"}, {"client", client}, {"path", path},
+                    {"path_hex", to_hex(path)}, {"count", count}, {"key_hex", to_hex(path)}};
+    };
+    b.answers.emplace("mounts", json{{"ok", true},
+                                     {"mounts", {mount("192.0.2.5", "/srv", 1), mount("2001:db8::5", "/srv/b", 1)}},
+                                     {"more", false}});
+    REQUIRE(b.run({"import", "--server", "vs1", "--from", d.path}) == exit_ok);
+    CHECK(b.asked.back()["hosts"] == json::array({"192.0.2.6"}));
+    CHECK(b.asked.back()["mounts"].size() == 1);
+    CHECK(b.asked.back()["mounts"][0]["count"] == 2); // rmtab has it twice
+    CHECK(b.asked.back()["records"].empty());
+    REQUIRE(b.run({"import", "--server", "vs1", "--from", d.path, "--dry-run", "--json"}) == exit_ok);
+    CHECK(b.answer()["added"] == 1);
+    CHECK(b.answer()["changed"] == 1);
+    CHECK(b.answer()["known"] == 2);
+
+    REQUIRE(b.run({"clients"}) == exit_ok);
+    CHECK(b.out.str().find("NFSv3") != std::string::npos);
+    REQUIRE(b.run({"mounts"}) == exit_ok);
+    CHECK(b.out.str().find("2001:db8::5") != std::string::npos);
+    REQUIRE(b.run({"mounts", "--server", "vs1", "--rmtab"}) == exit_ok);
+    CHECK(b.out.str() == "192.0.2.5:/srv:0x00000001\n2001;db8;;5:/srv/b:0x00000001\n");
+    CHECK(b.run({"mounts", "--rmtab"}) == exit_usage); // rmtab has no place for the server
+    b.answers.at("mounts").value()["mounts"] = {mount("a\nb", "/srv", 1), mount("h", "/a\nb:/c:0x1", 1)};
+    REQUIRE(b.run({"mounts", "--server", "vs1", "--rmtab"}) == exit_ok);
+    CHECK(b.out.str().empty());
+
+    b.answers.emplace("status", json{{"ok", true}, {"current", 6}, {"servers", {{{"name", "vs1"}, {"start", 7}}}}});
+    const std::string notices = d / "notices";
+    REQUIRE(b.run({"server-notices", "vs1", notices}) == exit_ok);
+    CHECK(b.out.str() == "1\n");
+    std::ifstream state(notices + "/state", std::ios::binary);
+    std::int32_t number = 0;
+    REQUIRE(state.read(reinterpret_cast<char*>(&number), sizeof number));
+    CHECK(number == 15);
+    CHECK(import::read_monitor_directory(notices + "/sm")->hosts ==
+          std::vector<import::monitored_host>{{"192.0.2.5", "vs1"}});
+    CHECK(fs::is_directory(notices + "/sm.bak"));
+    CHECK(b.run({"server-notices", "vs9", notices}) == exit_unknown);
+
+    REQUIRE(b.run({"export", "--server", "vs1", d / "x", "--json"}) == exit_ok);
+    CHECK(b.answer()["clients"] == 1);
+    CHECK(import::read_tracker_database(d / "x")->clients[0].name == "192.0.2.6");
 }
 
 TEST_CASE("export refuses an answer that lacks the principals") {

@@ -216,13 +216,13 @@ TEST_CASE("dump, as rados_grace prints it") {
 TEST_CASE("clients") {
     const json answer = json::parse(R"({"clients": [
         {"server": "vs1", "name": "Linux NFSv4.1 host1", "name_hex": "4c", "epoch": 5,
-         "reclaimed": true, "principal": true},
+         "reclaimed": true, "principal": true, "protocol": "NFSv4"},
         {"server": "vs1", "name": "\\x00\\xff", "name_hex": "00ff", "epoch": 18446744073709551615,
          "reclaimed": false, "principal": false}], "more": false})");
     check_golden(render_clients(answer), R"text(
-SERVER                 EPOCH  RECLAIMED  PRINCIPAL  CLIENT
-vs1                        5  yes        yes        Linux NFSv4.1 host1
-vs1     18446744073709551615  -          -          \x00\xff
+SERVER                 EPOCH  RECLAIMED  PRINCIPAL  PROTOCOL  CLIENT
+vs1                        5  yes        yes        NFSv4     Linux NFSv4.1 host1
+vs1     18446744073709551615  -          -          -         \x00\xff
 )text");
     CHECK(render_clients(json{{"clients", json::array()}}) == "No clients on record.\n");
 }

@@ -123,8 +123,8 @@ TEST_CASE("what each verb asks") {
     CHECK(asks({"clients"}) == json{{"verb", "clients"}});
     CHECK(asks({"exempt", "42"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", true}});
     CHECK(asks({"exempt", "42", "--off"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", false}});
-    CHECK(asks({"server-hosts", "vs1", "a", "10.0.0.1"}) ==
-          json{{"verb", "server-hosts"}, {"server", "vs1"}, {"hosts", {"a", "10.0.0.1"}}});
+    CHECK(asks({"mounts"}) == json{{"verb", "mounts"}});
+    CHECK(asks({"mounts", "--server", "vs1", "--rmtab"}) == json{{"verb", "mounts"}, {"server", "vs1"}});
     CHECK(asks({"clients", "--server", "vs1"}) == json{{"verb", "clients"}, {"server", "vs1"}});
     CHECK(asks({"start"}) == json{{"verb", "start"}, {"server", ""}, {"timeout", 30.0}});
     CHECK(b.limits.front() == std::chrono::milliseconds(30'000));
@@ -145,6 +145,11 @@ TEST_CASE("what each verb asks") {
                                                      {"pipe", "/b"},
                                                      {"cld_version", 0}});
     CHECK(asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b"})["netns"] == "");
+    const json v3 = asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--callout", "/c",
+                          "--callout-user", "106", "--rmtab", "/d"});
+    CHECK(v3["callout"] == "/c");
+    CHECK(v3["callout_user"] == 106);
+    CHECK(v3["rmtab"] == "/d");
     CHECK(asks({"server-running", "vs1"}) ==
           json{{"verb", "server-running"}, {"server", "vs1"}, {"timeout", 30.0}});
     CHECK(asks({"server-stop", "vs1"}) == json{{"verb", "server-stop"}, {"server", "vs1"}});
@@ -229,7 +234,7 @@ TEST_CASE("clients come in pages") {
     const auto page = [](const char* name, bool more) {
         return json{
             {"ok", true},
-            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}}})},
+            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}, {"key_hex", name}}})},
             {"more", more}};
     };
     b.answers = {page("aa", true), page("bb", true), page("cc", false)};

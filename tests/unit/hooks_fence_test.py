@@ -34,7 +34,7 @@ class FenceGraced(unittest.TestCase):
         """(exit code, standard error, what gracectl was asked)"""
         self.log.write_text("")
         environment = os.environ | {f"FAKE_{key.upper()}": str(value) for key, value in fake.items()}
-        environment |= {"FAKE_LOG": str(self.log), "PATH": f"{self.directory}:{os.environ['PATH']}"}
+        environment |= {"GRACED_CIB": str(self.directory / "cib.xml"), "FAKE_LOG": str(self.log), "PATH": f"{self.directory}:{os.environ['PATH']}"}
         done = subprocess.run(
             [AGENT, *arguments], input=stdin, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -58,6 +58,32 @@ class FenceGraced(unittest.TestCase):
         self.assertIn("Pacemaker", told)
         self.assertEqual(self.call(stdin="action=reboot\nplug=a\nport=b\nnode=1\n")[2], ["fence-notify a --timeout 20"])
         self.assertEqual(self.call(stdin="nodename=c\naction=off\n")[2], ["fence-notify c --timeout 20"])
+
+    def test_never_alone(self):
+        """Pacemaker would call a node fenced that nobody has powered off."""
+        cib = self.directory / "cib.xml"
+        topology = "<cib><configuration><fencing-topology>%s</fencing-topology></configuration></cib>"
+        stdin = "action=off\nnodename=node2\nport=2\n"
+        for level, expected in (
+            ('<fencing-level target="node2" index="1" devices="power2,grace"/>', 0),
+            ('<fencing-level target-pattern="node[12]" index="1" devices="power,grace"/>', 0),
+            ('<fencing-level target-attribute="rack" target-value="1" index="1" devices="power,grace"/>', 0),
+            ("", 1),
+            ('<fencing-level target="node2" index="1" devices="grace"/>', 1),
+            ('<fencing-level target="node1" index="1" devices="power1,grace"/>', 1),
+        ):
+            with self.subTest(level):
+                cib.write_text(topology % level)
+                code, told, asked = self.call(stdin=stdin)
+                self.assertEqual(code, expected)
+                self.assertEqual("refused" in told, bool(expected))
+                self.assertEqual(len(asked), 1 - expected)
+                # dlm_controld's parallel devices must all succeed: none of Pacemaker's business.
+                self.assertEqual(self.call(stdin="node=2\nfail_time=1\n")[0], 0)
+        cib.write_text("<cib")
+        code, told, _ = self.call(stdin=stdin)
+        self.assertEqual(code, 0)
+        self.assertIn("cannot be read", told)
 
     def test_command_line(self):
         self.assertEqual(self.call("-o", "off", "-n", "node3", "--timeout=5")[2], ["fence-notify node3 --timeout 5"])

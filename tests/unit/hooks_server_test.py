@@ -32,6 +32,8 @@ GRACED_LEASE_TIME=''
 GRACED_IPC_NAME='graced-test'
 """
 
+V3 = DEFINITION.replace("4.1\n", "3\n4.1\n")
+
 # One program under many names. FAKE_FAIL: words; a call that begins with one of them fails.
 # State: $FAKE/mounts (as mountinfo), $FAKE/threads, namespaces as files in $GRACED_NETNS_DIR.
 FAKE = r"""#!/bin/bash
@@ -55,6 +57,8 @@ gracectl)
     case $1 in
     config) cat "$FAKE/definition" ;;
     server-start) touch "$FAKE/asked"; while [ -e "$FAKE/hold" ]; do sleep 0.1; done ;;
+    mounts) echo '192.0.2.5:/srv:0x00000001' ;;
+    server-notices) mkdir -p "$3"; echo "${FAKE_NOTICES:-2}" ;;
     server-stop) [ ! -e "$FAKE/not_hosted" ] || { echo '{"code": "not_hosted"}'; exit 1; } ;;
     esac ;;
 id) echo 0 ;;
@@ -83,11 +87,16 @@ setsid) exec "$@" ;;
 rpc.mountd | rpc.idmapd)
     mkdir -p "$FAKE/nfsd.export"
     exec sleep 300 5>"$FAKE/nfsd.export/channel" ;;
+rpcbind | rpc.statd | sm-notify) exec sleep 300 ;;
+rpcinfo) # who is asked answers when it is through with its start
+    case $1 in -p) of=rpcbind ;; *) of=rpc.statd ;; esac
+    read -r pid _ <"$server/$of.pid" && [ "$(cat "/proc/$pid/comm")" = sleep ] ;;
 rpc.nfsd) [ -e "$FAKE/no-threads" ] || echo "$1" >"$server/nfsd/threads" ;;
 esac
 """
 NAMES = (
-    "gracectl id ip nsenter unshare mount umount setsid modprobe sysctl exportfs rpc.mountd rpc.idmapd rpc.nfsd nfsconf"
+    "gracectl id ip nsenter unshare mount umount setsid modprobe sysctl exportfs rpc.mountd rpc.idmapd rpc.nfsd nfsconf "
+    "chown rpcbind rpcinfo rpc.statd sm-notify graced-callout"
 )  # fmt: skip
 
 
@@ -146,6 +155,13 @@ class GracedServer(unittest.TestCase):
         found = [line for line in self.calls() if re.search(pattern, line)]
         self.assertTrue(found if times is None else len(found) == times, f"{pattern!r}: {found}")
 
+    def assert_runs(self, pattern):
+        """A program in the background: it says that it was called when it comes to it."""
+        end = time.monotonic() + 20
+        while not any(re.search(pattern, line) for line in self.calls()) and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assert_called(pattern, 1)
+
     def assert_order(self, *patterns):
         positions = [self.position(p) for p in patterns]
         self.assertEqual(positions, sorted(positions), dict(zip(patterns, positions)))
@@ -190,6 +206,63 @@ class GracedServer(unittest.TestCase):
             self.assert_order("server-stop vs1", "address flush", "exportfs -ua", "umount", "ip netns delete", "server-released vs1")
             self.assert_nothing_left()
 
+    def test_nfsv3(self):
+        self.define(V3)
+        self.assertEqual(self.call("start", "vs1"), 0, self.told)
+        directory = self.servers / "vs1"
+        # Each address tells those that know the server by it, and is its own name.
+        for number, address in enumerate(("192.0.2.10", "2001:db8::10"), 1):
+            self.assert_runs(f"^sm-notify -d -f -n -P /var/lib/nfs/notices/{number} -v {address}$")
+            self.assert_called(f"server-notices vs1 {directory}/nfs/notices/{number}$", 1)
+            self.assertIn(f"{address} {address}", (directory / "etc/hosts").read_text().splitlines()[:2])
+        self.assert_order(
+            "unshare", "^rpcbind -f", "^rpc.statd -F -L -H", "exportfs -ra", "rpc.mountd -F -N 2$", "server-start vs1",
+            "mounts --server vs1 --rmtab", "rpc.nfsd 8", "server-running vs1", "address replace 2001:db8::10/64", "server-notices vs1", "^sm-notify",
+        )  # fmt: skip
+        self.assert_called(f"^rpc.statd .* -H {self.fake}/bin/graced-callout$")
+        self.assert_called(f"server-start .* --callout {directory}/callout/socket --callout-user 0 --rmtab {directory}/nfs/rmtab$")
+        self.assertEqual((directory / "nfs/rmtab").read_text(), "192.0.2.5:/srv:0x00000001\n")
+        settings = (directory / "etc/nfs.conf").read_text().splitlines()
+        for line in ("vers3=y", "vers4.1=y", "lift-grace=n"):
+            self.assertIn(line, settings)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        os.kill(int((directory / "rpc.statd.pid").read_text().split()[0]), signal.SIGKILL)
+        self.assertEqual(self.call("status", "vs1"), 1)
+        self.assertEqual(self.call("start", "vs1"), 0, self.told)
+        self.assert_called("^rpc.statd", 1)
+        self.assert_called("^sm-notify", 0)  # nothing was lost
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        self.assertEqual(self.call("stop", "vs1"), 0, self.told)
+        self.assert_nothing_left()
+        self.assertEqual(list(self.fake.glob("servers/vs1/*.pid")), [])
+
+    def test_nfsv3_without_lock_clients(self):
+        self.define(V3)
+        self.assertEqual(self.call("start", "vs1", FAKE_NOTICES="0"), 0, self.told)
+        self.assert_called("^sm-notify", 0)
+        self.assertEqual(self.call("stop", "vs1"), 0, self.told)
+
+    def test_nfsv3_goes_wrong(self):
+        self.define(V3)
+        for patterns, expected in (
+            (["rpcbind*"], 1),
+            (["rpc.statd*"], 1),
+            (["rpcinfo -u*"], 1),
+            (["gracectl*mounts*"], 1),
+        ):
+            with self.subTest(patterns):
+                self.failing(*patterns)
+                self.assertEqual(self.call("start", "vs1"), expected, self.told)
+                self.assertIn("is undone", self.told)
+                self.failing()
+                self.assert_nothing_left()
+        # A server whose clients could not be told still serves; it is said.
+        self.failing("gracectl*server-notices*")
+        self.assertEqual(self.call("start", "vs1"), 0)
+        self.assertIn("could not be told to reclaim", self.told)
+        self.failing()
+        self.assertEqual(self.call("stop", "vs1"), 0, self.told)
+
     def test_start_when_it_runs(self):
         self.call("start", "vs1")
         pid = int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0])
@@ -206,6 +279,27 @@ class GracedServer(unittest.TestCase):
         self.failing("gracectl*server-running*")
         self.assertEqual(self.call("start", "vs1"), 1)
         self.assertEqual(self.threads(), "8")
+
+    def test_mend(self):
+        self.assertEqual(self.call("mend", "vs1"), 1)
+        self.assertIn("nothing to mend", self.told)
+        self.call("start", "vs1")
+        os.kill(int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0]), signal.SIGKILL)
+        (self.fake / "address-192.0.2.10").unlink()
+        self.assertEqual(self.call("mend", "vs1"), 0, self.told)
+        self.assert_called("server-start|rpc.nfsd|netns add|unshare", 0)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+        # What start would take for remains, and begin a grace with, is left alone.
+        (self.servers / "vs1/nfsd/threads").write_text("0\n")
+        self.assertEqual(self.call("mend", "vs1"), 1)
+        self.assert_called("gracectl|umount|netns", 0)
+        self.assertIn("nfsd of server vs1 does not run", self.told)
+        (self.servers / "vs1/nfsd/threads").write_text("8\n")
+        # mountd first: it needs no daemon.
+        os.kill(int((self.servers / "vs1/rpc.mountd.pid").read_text().split()[0]), signal.SIGKILL)
+        self.failing("gracectl*server-running*|3")
+        self.assertEqual(self.call("mend", "vs1"), 3)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
 
     def test_stop_when_it_does_not_run(self):
         self.assertEqual(self.call("stop", "vs1"), 0)
@@ -226,7 +320,6 @@ class GracedServer(unittest.TestCase):
             ("daemon hangs", ["gracectl*status*|7"], DEFINITION, 1),
             ("no such server", ["gracectl config*|6"], DEFINITION, 1),
             ("no addresses", [], DEFINITION.replace("'192.0.2.10/24\n2001:db8::10/64'", "''"), 1),
-            ("NFSv3", [], DEFINITION.replace("4.1\n", "3\n4.1\n"), 1),
             ("another gracectl", [], DEFINITION.replace("GRACED_THREADS", "GRACED_WIRES"), 1),
         ):
             with self.subTest(name):
@@ -236,6 +329,13 @@ class GracedServer(unittest.TestCase):
                 self.assertTrue(self.told)
                 self.assert_called("netns|mount|server-start|rpc", 0)
                 self.assertFalse((self.servers / "vs1").exists())
+
+    def test_without_what_nfsv3_needs(self):
+        self.define(V3)
+        (self.fake / "bin/graced-callout").unlink()  # of the others the machine may have its own
+        self.assertEqual(self.call("start", "vs1"), 1)
+        self.assertIn("there is no graced-callout", self.told)
+        self.assert_called("netns|mount|server-start|rpc", 0)
 
     def test_failures_that_are_undone(self):
         for patterns, expected, told_graced in (

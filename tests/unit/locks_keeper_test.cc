@@ -7,8 +7,11 @@
 #include <doctest/doctest.h>
 #include <spdlog/spdlog.h>
 
+#include <fcntl.h>
+#include <fstream>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -62,6 +65,14 @@ struct world {
         if (keeper) {
             ::kill(keeper, SIGKILL);
             wait_for(keeper);
+        }
+        // A client whose keeper was slow has started another one: that waits for the path, and
+        // would stay.
+        for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+            std::string words;
+            std::getline(std::ifstream(process.path() / "cmdline"), words);
+            if (words.find(path) != std::string::npos)
+                ::kill(std::stoi(process.path().filename()), SIGKILL);
         }
         qb_loop_destroy(loop);
         std::filesystem::remove_all(dir);
@@ -515,6 +526,40 @@ TEST_CASE_FIXTURE(world, "one keeper for each path; a dead one's socket is repla
     CHECK(wait_for(std::exchange(keeper, 0)) == 0);
     CHECK(a.next() == "lost");
     CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE_FIXTURE(world, "a keeper does not look for others while another one starts") {
+    const int other = ::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    REQUIRE(::flock(other, LOCK_EX) == 0);
+    keeper = spawn(command());
+    ::usleep(1'000'000); // it would wait for 5 s
+    CHECK_FALSE(std::filesystem::exists(path));
+    ::close(other);
+    daemon a(*this, n1);
+    CHECK(a.next() == "known NL");
+}
+
+TEST_CASE_FIXTURE(world, "of many that are started at once one keeps the path") {
+    std::vector<pid_t> keepers;
+    for (int i = 0; i < 8; ++i)
+        keepers.push_back(spawn(command()));
+    int refused = 0;
+    until([&] {
+        for (pid_t& pid : keepers)
+            if (int status = 0; pid && ::waitpid(pid, &status, WNOHANG) == pid) {
+                CHECK(WEXITSTATUS(status) == 3);
+                pid = 0;
+                ++refused;
+            }
+        return refused == 7;
+    });
+    pause(200);
+    for (const pid_t pid : keepers)
+        if (pid)
+            keeper = pid;
+    CHECK(::waitpid(keeper, nullptr, WNOHANG) == 0);
+    daemon a(*this, n1);
+    CHECK(a.next() == "known NL");
 }
 
 TEST_CASE_FIXTURE(world, "the client starts a keeper when there is none, and again when it dies") {

@@ -390,7 +390,10 @@ TEST_CASE_FIXTURE(module, "NFSv3 hosts follow the permission to reclaim, a few a
     std::vector<std::string> hosts{"", std::string(256, 'x')};
     for (int i = 0; i < 100; ++i)
         hosts.push_back("10.0.0." + std::to_string(i));
-    kernel.set_hosts("vs1", hosts);
+    kernel.hosts_from([&](const std::string& server) {
+        CHECK(server == "vs1");
+        return hosts;
+    });
     kernel.set_reclaim("vs1", epoch{6}, true, 1);
     auto r = order();
     CHECK(r.cmd == LOCKD_SHIM_CMD_RECLAIM_SET);
@@ -413,9 +416,38 @@ TEST_CASE_FIXTURE(module, "NFSv3 hosts follow the permission to reclaim, a few a
         say(error_message(r.seq, 0));
     }
     CHECK(next<input::kernel_acked>().order == 1);
-    // While it may reclaim, at once.
-    kernel.set_hosts("vs1", {"late"});
-    CHECK(order().cmd == LOCKD_SHIM_CMD_HOST_ADD);
+}
+
+TEST_CASE_FIXTURE(module,
+                  "that every node enforces is told when it changes, and anew to another module") {
+    kernel.set_enforced(epoch{6}, 2, true); // nobody is there
+    kernel.start();
+    attach();
+    const auto told = [&](std::uint64_t on, std::uint64_t at, std::uint64_t count) {
+        const auto r = order();
+        CHECK(r.cmd == LOCKD_SHIM_CMD_ENFORCED_SET);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_ENFORCED) == on);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_EPOCH) == at);
+        CHECK(r.numbers.at(LOCKD_SHIM_A_TRIPS) == count);
+        return r.seq;
+    };
+    kernel.set_enforced(epoch{6}, 2, false); // so it is anyway
+    kernel.set_enforced(epoch{6}, 2, true);
+    kernel.set_enforced(epoch{6}, 2, true);
+    say(error_message(told(1, 6, 2), 0));
+    kernel.set_enforced(epoch{6}, 3, true);
+    say(error_message(told(1, 6, 3), 0));
+    kernel.set_enforced(epoch{7}, 3, true);
+    say(error_message(told(1, 7, 3), 0));
+    kernel.set_enforced(epoch{7}, 4, false);
+    say(error_message(told(0, 7, 4), 0));
+    unload();
+    next<input::kernel_lost>();
+    loaded = true;
+    REQUIRE(loop.until([&] { return orders >= 0; }));
+    attach();
+    kernel.set_enforced(epoch{8}, 0, true);
+    say(error_message(told(1, 8, 0), 0));
 }
 
 TEST_CASE_FIXTURE(module, "orders of people: bypass, exempt") {

@@ -2,6 +2,7 @@
 // The recovery database with real files: every op, order, group commit, kill -9, a full disk, and
 // everything that open_and_load refuses.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "grace/record_key.hh"
 #include "graced/adapters/sqlite_store.hh"
 #include "unit/store_disk.hh"
 
@@ -130,12 +131,9 @@ error open_error(store_options o) {
 // The naive twin: what each op means, written down once more.
 struct twin {
     stored_state& s;
-    void operator()(const store_op::put_record& o) { s.records[o.server][o.client] = o.rec; }
+    void operator()(const store_op::put_record& o) { map(o.server, o.client)[o.client] = o.rec; }
     void operator()(const store_op::remove_record& o) {
-        const auto server = s.records.find(o.server);
-        if (server != s.records.end()) {
-            server->second.erase(o.client);
-        }
+        map(o.server, o.client).erase(o.client);
     }
     void operator()(const store_op::lower& o) {
         s.records[o.server].lower(o.limit);
@@ -146,14 +144,22 @@ struct twin {
     void operator()(const store_op::purge& o) {
         s.records[o.server].purge(o.limit);
     }
-    void operator()(const store_op::replace_all& o) { s.records = o.records; }
+    void operator()(const store_op::replace_all& o) {
+        s.records = o.records;
+        s.mounts = o.mounts;
+    }
+    record_map& map(const std::string& server, const std::string& key) {
+        return (key.starts_with(std::string("\0m", 2)) ? s.mounts : s.records)[server];
+    }
     void operator()(const store_op::put_meta& o) { s.meta = o.meta; }
 };
 
 void check_same(stored_state want, const stored_state& have) {
-    std::erase_if(want.records, [](const auto& s) { return s.second.empty(); });
+    for (auto* all : {&want.records, &want.mounts})
+        std::erase_if(*all, [](const auto& s) { return s.second.empty(); });
     CHECK(want.meta == have.meta);
     CHECK(want.records == have.records);
+    CHECK(want.mounts == have.mounts);
 }
 
 class random_ops {
@@ -174,13 +180,16 @@ public:
         case 4: {
             store_op::replace_all all;
             for (std::uint64_t i = upto(20); i > 0; --i) {
-                all.records[server()][client()] = rec();
+                const std::string key = client();
+                auto& of = kind_of(key) == record_kind::mount ? all.mounts : all.records;
+                of[server()][key] = rec();
             }
             return all;
         }
         case 5:
         case 6: {
             stored_meta m;
+            m.view = rng_() >> 2;
             m.quorate_view = rng_() >> 2;
             m.current = latest;
             m.recovery = any_epoch();
@@ -210,6 +219,11 @@ private:
         // Opaque bytes: zeros, quotes, high bytes, and the longest name.
         static const std::string odd[] = {std::string("\0\0x", 3), std::string("\xff\xfe'\"", 4),
                                           std::string(1024, 'n'), "Linux NFSv4.1 host"};
+        // Mounts, and their neighbours in the order of keys.
+        static const std::string kinds[] = {mount_key("a", "/"), mount_key("a", "/b"), nlm_key("a"),
+                                            std::string("\0n", 2), std::string("\0m", 2)};
+        if (upto(4) == 0)
+            return kinds[upto(5)];
         return upto(4) == 0 ? odd[upto(4)] : "client" + std::to_string(upto(12));
     }
     epoch any_epoch() {
@@ -547,7 +561,7 @@ TEST_CASE("a disk that stands still has failed after stall_timeout; long work ha
     // A commit of more than that, which gets on all the time.
     store_batch large;
     for (int i = 0; i < 10'000; ++i) {
-        large.push_back(store_op::put_record{
+        large.emplace_back(store_op::put_record{
             "vs1", std::string(900, 'x') + std::to_string(i * 7919 % 10'000), {epoch{1}, ""}});
     }
     disk::the_disk().slow_for_us = 3'000'000;
@@ -758,6 +772,7 @@ TEST_CASE("a database of version 1 is changed, after a copy of it was made") {
               stored_server{true, true, start_count{3}, start_count{}, start_count{}, node_id{2}});
         CHECK(opened->state.records.at("vs1").at("alice").princhash == std::string(32, 'h'));
         CHECK(opened->state.records.at("vs2").at(std::string("b\0b", 3)).at == epoch{3});
+        CHECK(opened->state.mounts.empty());
     }
     CHECK_FALSE(warned(sqlite_store::open_and_load(at_path(dir.file()))->warnings, copy));
     // The older graced can go on with the copy.

@@ -27,9 +27,9 @@ namespace grace {
 struct parameters {
     node_id self;
     std::string name;
-    incarnation life;                        // never used before, never 0
-    std::uint64_t boot = 0;                  // of the kernel; never 0
-    duration grace_period = seconds(90);     // from the opening of reclaim; at most doubled
+    incarnation life;                    // never used before, never 0
+    std::uint64_t boot = 0;              // of the kernel; never 0
+    duration grace_period = seconds(90); // from the opening of reclaim or a START; doubled at most
     duration orphan_timeout = seconds(600);  // a NEED without a host ends after this
     duration daemon_timeout = seconds(300);  // a node without daemon that blocks others is fenced
     duration grace_start_hold = seconds(20); // an unexpected GraceStart waits this long at most
@@ -66,6 +66,7 @@ struct instance {
     bool stopping = false;
     start_count answered;        // the START whose records were given to its nfsd
     bool dropped = false;        // its nfsd ended without a stop: a START is owed for that
+    bool kernel_done = false;    // its nfsd has ended its own grace
     bool tells_completes = true; // false: a record says that its client has begun to reclaim
     reclaim_state reclaim = reclaim_state::off;
     std::uint64_t order = 0;
@@ -84,7 +85,8 @@ struct lock_local {
     bool cancelling = false;
     bool alive = false, alive_wanted = false;
     std::map<node_id, std::uint64_t> probing; // alive.<node> asked for, about which death
-    std::map<node_id, std::uint64_t> fenced;  // proven, of which death
+    std::set<node_id> unprobing; // alive.<node> no longer asked for: the answer to that is not here
+    std::map<node_id, std::uint64_t> fenced; // proven, of which death
     instant retry_at = 0;
 };
 
@@ -113,6 +115,9 @@ public:
     // Live node n holds back everything that new locks or reclaims could collide with.
     bool enforces(node_id n) const;
     bool fencing_proven(node_id n) const;
+    // A server of this node that is being stopped may let go of its locks: its START has been
+    // delivered, and no gate opens before the lift that follows it.
+    bool may_drop() const;
     // Why reclaim does not open, or the gate does not, in words; empty if nothing is in the way.
     std::vector<std::string> blocked_by() const;
 
@@ -209,7 +214,10 @@ private:
     void deliver_unsynced(node_id sender, const envelope&);
     void deliver_synced(node_id sender, const envelope&);
     void adopt_snapshot(node_id sender, const envelope&);
-    void send_snapshot(node_id to, std::uint64_t hello);
+    void send_snapshot(node_id to, const msg::hello&);
+    void remember(const store_batch&);
+    std::optional<wire::difference> difference_since(position, std::uint64_t history) const;
+    bool take_difference(state&);
     void decide_snapshots();
     bool may_found() const;
     void lose_sync(const char* why);
@@ -224,6 +232,7 @@ private:
     // --- fsm.cc: the rules ---
     void decide();
     void decide_membership();
+    void decide_view();
     void decide_dropped();
     void decide_gate();
     void decide_reclaim();
@@ -247,12 +256,19 @@ private:
     bool confirmed() const;
     bool acting() const { return synced_ && quorate(); }
     bool synced_majority() const;
+    bool view_stored_by_majority() const;
+    template <typename P>
+    bool more_than_half(P has_it) const;
     bool everyone_enforces(node_id except = {}) const;
     bool all_fenced() const;
     bool death_untold() const;
     bool may_open() const;
-    bool view_is_durable() const { return view_commit_ != 0 && committed_ >= view_commit_; }
+    bool view_is_stored() const { return view_commit_ != 0 && committed_ >= view_commit_; }
+    bool view_is_stored_as_quorate() const {
+        return quorate_commit_ != 0 && committed_ >= quorate_commit_;
+    }
     bool may_reclaim(const std::string& server, const instance&) const;
+    bool being_released(const std::string& server) const;
     bool reclaims_off() const;
     bool intact(const server_state&, const instance&) const;
     std::optional<lock_mode> wanted_mode() const;
@@ -270,6 +286,7 @@ private:
         purge,
         lift,
         durable,
+        view_stored,
         barrier,
         lift_request,
         done,
@@ -297,7 +314,7 @@ private:
     bool synced_ = false;
     std::uint64_t synced_in_ = 0; // the ring in which it got the state
     bool has_database_ = false;
-    std::uint64_t stored_quorate_view_ = 0;
+    std::uint64_t stored_view_ = 0, stored_quorate_view_ = 0; // store_op.hh
 
     // group
     bool in_group_ = false;
@@ -317,6 +334,16 @@ private:
     bool buffering_ = false;
     std::deque<std::pair<node_id, envelope>> buffer_;
     std::size_t buffered_bytes_ = 0;
+    // What was applied lately, for joiners that were away for a short time only. `history` is the
+    // state's behind `ops`; the first one has lost what came before it.
+    struct past {
+        position applied;
+        std::uint64_t history;
+        store_batch ops;
+    };
+    std::deque<past> pasts_;
+    std::size_t pasts_weight_ = 0;
+    bool wants_all_ = false; // its disk may not hold what it has: no difference would do
     wire::snapshot_reader incoming_;
     std::uint32_t incoming_parts_ = 0;
     node_id incoming_from_;
@@ -327,7 +354,8 @@ private:
     std::uint64_t commits_ = 0;
     std::deque<std::pair<std::uint64_t, position>> committing_; // commit number, position
     position durable_here_;
-    std::uint64_t view_commit_ = 0; // commit that stored quorate_view of this view; 0: none yet
+    // The commits that stored the number of this view, and that it is quorate; 0: none yet.
+    std::uint64_t view_commit_ = 0, quorate_commit_ = 0;
     std::uint64_t committed_ = 0;
     bool store_failed_ = false;
 
@@ -336,10 +364,20 @@ private:
     std::map<std::string, instance> instances_;
     permit permit_;
     instant permit_sent_ = 0;
-    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed already
-    // Left the ring, and may be in it again before NODEDOWN is told: how often each had died
-    // before. No group's news tells it of a node without daemon.
-    std::map<node_id, std::uint64_t> returned_;
+    std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed in this view
+    // Left the ring, and may be in it again before NODEDOWN is told. No group's news tells it of a
+    // node without daemon.
+    struct departure {
+        std::uint64_t deaths; // before
+        start_count starts;   // by then: what it has taken later it has not lost by this
+        bool joined;          // its daemon has, since; then no NODEDOWN
+    };
+    std::map<node_id, departure> returned_;
+    // The same of who left the quorate ring while this node had no state, to be asked of the state
+    // that it gets; none whose daemon has joined since.
+    std::set<node_id> gone_;
+    // In which ring each one's HELLO was delivered, and how many STARTs came before.
+    std::map<node_id, std::pair<std::uint64_t, start_count>> joined_;
     std::uint64_t barrier_ = 0; // number of the barrier that is out
     std::uint64_t barrier_trips_ = 0, barrier_round_ = 0;
     std::map<node_id, instant> daemonless_since_, holds_up_since_;

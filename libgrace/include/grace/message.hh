@@ -24,10 +24,12 @@ struct hello {
     bool attached = false;
     duration permit_ttl = 0;
     bool has_database = false;
-    std::uint64_t quorate_view = 0;
+    std::uint64_t view = 0, quorate_view = 0; // store_op.hh
     epoch current;
     position applied;
     start_count starts; // no START of the group that is founded gets a number that was used
+    // Of the state that it has, up to `applied`: who has the same past sends the difference. 0: it wants all.
+    std::uint64_t history = 0;
     // Servers whose nfsd has not stopped here, and which START it was told: it is their host.
     std::map<std::string, start_count> running;
     bool operator==(const hello&) const = default;
@@ -110,6 +112,10 @@ struct durable {
     position at;
     bool operator==(const durable&) const = default;
 };
+// The number of this view is on the sender's disk, as one that is quorate.
+struct view_stored {
+    bool operator==(const view_stored&) const = default;
+};
 // News and echo for the permit (permit.hh).
 struct heartbeat {
     instant sent = 0;
@@ -140,7 +146,7 @@ using any_message =
     std::variant<msg::hello, msg::snapshot, msg::start, msg::released, msg::node_down,
                  msg::attached, msg::enforcing, msg::done, msg::purge, msg::lift, msg::lift_request,
                  msg::records, msg::durable, msg::heartbeat, msg::barrier, msg::detached,
-                 msg::bypass>;
+                 msg::bypass, msg::view_stored>;
 
 struct envelope {
     view_id view;     // zero for HELLO and SNAPSHOT

@@ -34,8 +34,9 @@ enum class lock_resource : std::uint8_t { grace, alive };
 class lock_port {
 public:
     virtual ~lock_port() = default;
-    // Requests or converts resource `grace` (alive: node none) or `alive.<node>` to `mode`.
-    // With `value`, a conversion down from EX writes the value block.
+    // Requests or converts resource `grace` (alive: node none) or `alive.<node>` to `mode`. One at
+    // a time for each: the next when the last was answered, cancelled or not. With `value`, a
+    // conversion down from EX writes the value block.
     virtual void convert(lock_resource, node_id, lock_mode mode, const lvb_bytes* value) = 0;
     // Cancels the request that is outstanding. It may lose the race to the grant.
     virtual void cancel(lock_resource, node_id) = 0;
@@ -66,8 +67,8 @@ public:
     virtual void extend_permit(instant until) = 0;
     // Ends nfsd's own grace in the server's namespace (v4_end_grace).
     virtual void end_nfsd_grace(const std::string& server) = 0;
-    // The operator's bypass: on, nothing is held back and no order is acknowledged; off, the gate is
-    // closed. Answers: input kernel_lost, kernel_attached. A gate without one has nothing to do.
+    // The operator's bypass: on, nothing is held back and no order is acknowledged; off, the gate
+    // is closed. Answers: input kernel_lost, kernel_attached. A gate without one has nothing to do.
     virtual void set_bypass(bool /*on*/) {}
 };
 

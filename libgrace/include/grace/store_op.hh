@@ -20,7 +20,9 @@ struct stored_server {
     bool operator==(const stored_server&) const = default;
 };
 struct stored_meta {
-    std::uint64_t quorate_view = 0; // number of the last view that this node saw quorate
+    std::uint64_t view = 0;         // the highest number of a quorate view that this node was in
+    std::uint64_t quorate_view = 0; // … of the last one that more than half had stored so
+    std::uint64_t history = 0;      // state.hh
     epoch current{1};
     epoch recovery;
     position applied;
@@ -32,6 +34,8 @@ struct stored_meta {
     bool operator==(const stored_meta&) const = default;
 };
 
+// put_record and remove_record are about clients and mounts alike (record_key.hh); lower, renew and
+// purge are not about mounts.
 namespace store_op {
 struct put_record {
     std::string server, client;
@@ -57,7 +61,7 @@ struct purge {
 };
 // Replaces everything (a snapshot from another member).
 struct replace_all {
-    std::map<std::string, record_map> records;
+    std::map<std::string, record_map> records = {}, mounts = {};
 };
 struct put_meta {
     stored_meta meta;
@@ -71,7 +75,7 @@ using store_batch = std::vector<store_operation>;
 
 struct stored_state {
     stored_meta meta;
-    std::map<std::string, record_map> records; // by server
+    std::map<std::string, record_map> records, mounts; // by server
 };
 
 } // namespace grace

@@ -4,10 +4,9 @@
 import sqlite3
 import time
 
+from harness import SINGLE
 from processes import wait
 
-ALONE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
-         "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
 HASH = bytes(range(32))
 
 
@@ -37,7 +36,7 @@ def counts(answer):
 
 def test_from_nfsdcld(make):
     """Clients of nfsdcld reclaim from graced; again and again imports nothing; nothing into a server that runs."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     lib = node.dir / "nfs"
@@ -48,22 +47,23 @@ def test_from_nfsdcld(make):
     stopped = imports(node, "--from", lib, check=False)
     assert stopped["exit"] == 3, f"without a daemon: {stopped}"
     dry = imports(node, "--from", lib, "--dry-run")
-    assert dry["added"] == 2 and "not running" in str(dry["notes"]), dry
+    assert dry["added"] == 3 and "not running" in str(dry["notes"]), dry
 
     node.start_graced()
     cluster.wait_open()
     dry = imports(node, "--from", lib, "--dry-run")
-    assert dry["added"] == 2 and not node.clients("vs1") and node.server("vs1") is None
+    assert dry["added"] == 3 and not node.clients("vs1") and node.server("vs1") is None
     first = imports(node, "--from", lib)
-    assert counts(first) == {"added": 2, "known": 0, "changed": 0, "removed": 0, "refused": 0}, first
-    assert "taken over" in str(first["sources"]) and len(first["not_taken"]) == 1, first
+    assert counts(first) == {"added": 3, "known": 0, "changed": 0, "removed": 0, "refused": 0}, first
+    assert "taken over" in str(first["sources"]) and not first["not_taken"], first
     assert set(node.clients("vs1")) == {"alice", "bob"}
     assert node.status()["recovery"] == 0, "an import alone starts no grace"
-    assert counts(imports(node, "--from", lib))["known"] == 2
+    assert [(m["client"], m["path"]) for m in node.gracectl("mounts")["mounts"]] == [("192.0.2.5", "/srv")]
+    assert counts(imports(node, "--from", lib))["known"] == 3
 
     # nfsd of before is stopped; until then carol came and bob's principal changed, alice went.
     database = nfsdcld_database(lib / "nfsdcld" / "main.sqlite", {"bob": HASH[::-1], "carol": None})
-    assert counts(imports(node, "--from", lib)) == {"added": 1, "known": 0, "changed": 1, "removed": 0, "refused": 0}
+    assert counts(imports(node, "--from", lib)) == {"added": 1, "known": 1, "changed": 1, "removed": 0, "refused": 0}
     assert counts(imports(node, "--nfsdcld", database, "--replace"))["removed"] == 1
 
     nfsd = node.serve("vs1")
@@ -79,7 +79,7 @@ def test_from_nfsdcld(make):
 
 def test_legacy_names(make):
     """Records of v4recovery reach nfsd in the form in which its kernel knows them."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     node.start_graced()
@@ -148,7 +148,7 @@ def test_hosted_elsewhere(make):
 
 def test_back_to_nfsdcld(make):
     """What export writes is nfsdcld's version 4, and imports again as it was."""
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     node = cluster[1]
     node.boot()
     node.start_graced()

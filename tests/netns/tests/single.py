@@ -3,14 +3,12 @@
 
 import time
 
+from harness import SINGLE
 from processes import wait
-
-ALONE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
-         "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
 
 
 def alone(make):
-    cluster = make(1, config=ALONE)
+    cluster = make(1, config=SINGLE)
     cluster[1].boot()
     cluster[1].start_graced()
     cluster.wait_open()
@@ -21,6 +19,11 @@ def test_nfsd_restarts(make):
     """Two servers share a file system; one restarts: the other grants nothing until its client has reclaimed; then at once."""
     cluster, node = alone(make)
     first, second = node.serve("vs1"), node.serve("vs2")
+
+    def ended():
+        return len(node.logged("nfsd of vs1 would end its own grace"))
+
+    assert ended() == 1, "nobody can reclaim, and nfsd keeps a grace of its own"
     assert first.create("alice") == "ok" and second.create("bob") == "ok"
     assert second.lock() and node.try_lock()
     first.stop()
@@ -28,12 +31,14 @@ def test_nfsd_restarts(make):
     cluster.wait_closed()
     first = node.start_nfsd("vs1", announced)
     assert first.may_reclaim == 1, first.may_reclaim
+    assert ended() == 1, "nfsd was to end its grace before anybody had reclaimed"
     assert not second.lock(), "the other server granted a new lock in the grace"
     assert not node.try_lock(), "a program got a new lock in the grace"
     assert first.reclaim("mallory") == "refused" and first.reclaim("alice") == "ok"
     begin = time.monotonic()
     cluster.wait_open()
     took = time.monotonic() - begin
+    assert ended() == 2
     assert took < 10, f"lifted after {took:.1f} s: at the deadline, not when the last client had reclaimed"
     assert second.lock() and set(node.clients("vs1")) == {"alice"} and set(node.clients("vs2")) == {"bob"}
     return f"open {took:.2f} s after the last reclaim, of a period of 30 s"

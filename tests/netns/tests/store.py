@@ -52,13 +52,6 @@ def end_daemon(node):
     node.graced.process.wait()
 
 
-def damage(node):
-    with open(node.database, "r+b") as f:
-        f.seek(4096)
-        f.write(b"\x5a" * 4096)
-    node.database.with_name(node.database.name + "-wal").unlink(missing_ok=True)
-
-
 def test_damaged_database(make):
     """Node 2's database is damaged while its daemon is away: it is set aside, and the others give it
     the state."""
@@ -67,7 +60,7 @@ def test_damaged_database(make):
     nfsd = cluster[1].serve("vs1")
     assert nfsd.create("alice") == "ok"
     end_daemon(cluster[2])
-    damage(cluster[2])
+    cluster[2].damage_database()
     cluster[2].start_graced()
     cluster.wait_open(deadline_s=20)
     assert set(cluster[2].clients("vs1")) == {"alice"}
@@ -88,7 +81,7 @@ def test_lost_database_founds_nothing(make):
     nfsd.stop()
     for n in (1, 2):
         end_daemon(cluster[n])
-    damage(cluster[1])
+    cluster[1].damage_database()
     for n in (1, 3):
         cluster[n].start_graced()
     wait(lambda: any("cannot be founded yet" in b for b in cluster[3].status()["blocked_by"]), 10,

@@ -148,7 +148,7 @@ class Agent:
             name = f"{request['log']}-{count}"
         with open(log, "ab") as output:
             process = subprocess.Popen(
-                ["/bin/bash", "-c", "exec " + request["cmd"]],
+                ["/bin/bash", "-c", request["cmd"]],  # a single command takes bash's place; signals go to all of its group
                 stdin=subprocess.PIPE, stdout=output, stderr=output, env=self.environment(), start_new_session=True,
             )  # fmt: skip
         pidfd = os.pidfd_open(process.pid)

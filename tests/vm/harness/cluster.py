@@ -233,11 +233,13 @@ logging {{
             raise TimedOut(f"waited {timeout} s for {node} to be quorate with nodes {ids}; it sees {seen}") from None
 
     def logged(self, vm, log, pattern, since=0.0):
-        """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match."""
+        """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match; a program that
+        was started again (log-2, …) included."""
         time.sleep(0.4)  # the agent streams every 0.2 s
+        wanted = re.compile(rf"{re.escape(f'{vm}/{log}')}(-\d+)?")
         return [
             (when, line) for when, source, line in self.journal.merged(since)
-            if source == f"{vm}/{log}" and re.search(pattern, line)
+            if wanted.fullmatch(source) and re.search(pattern, line)
         ]  # fmt: skip
 
     def mounted(self, node):

@@ -56,7 +56,7 @@ class Fence:
         if message["verb"] != "fence":
             return {"rc": 1, "text": f"no such verb: {message['verb']}"}
         fields = dict(re.findall(r"^(\w+)=(.*)$", message["stdin"], re.MULTILINE))
-        victim = self.cluster.by_id(int(fields["node"]))
+        victim = self.cluster.by_id(int(fields["node"])) if "node" in fields else self.cluster[fields["port"]]
         fencing = Fencing(victim.name, vm.name, time.monotonic())
         self.history.append(fencing)
         journal = self.cluster.journal

@@ -65,7 +65,7 @@ class Journal:
         self.path = path
         self.echo = echo
         self.lock = threading.Lock()
-        self.guest_lines = []  # (clock, boottime seen, source, line)
+        self.guest_lines = []  # (clock, boottime seen, host monotonic when it came, source, line)
         self.host_lines = []  # (host monotonic, line)
         self.host_log = open(path / "host.log", "a")
 
@@ -88,13 +88,14 @@ class Journal:
     def guest(self, vm, log, text, seen_boottime):
         with self.lock:
             source = f"{vm.name}/{log}"
-            self.guest_lines += [(vm.clock, seen_boottime, source, line) for line in text.splitlines()]
+            self.guest_lines += [(vm.clock, seen_boottime, time.monotonic(), source, line) for line in text.splitlines()]
 
     def merged(self, since=0.0):
         """[(host monotonic, source, line)], in order."""
         with self.lock:
             lines = [(when, "host", line) for when, line in self.host_lines]
-            lines += [(clock.host_time(line, seen), source, line) for clock, seen, source, line in self.guest_lines]
+            # On a starved machine a guest's clock can run off by hours. The lines of a boot that failed are not of the future.
+            lines += [(min(clock.host_time(line, seen), came), source, line) for clock, seen, came, source, line in self.guest_lines]
         return sorted((entry for entry in lines if entry[0] >= since), key=lambda entry: entry[0])
 
     def write(self, path, since=0.0):

@@ -4,6 +4,7 @@ import fcntl
 import re
 import shutil
 import subprocess
+import threading
 
 from harness import image
 from harness.errors import Failed
@@ -15,8 +16,20 @@ EOF = (1 << 63) - 1
 SOURCES = ("lockd-shim", "gfs2-hooks/gate")
 
 
+built = {}
+building = threading.Lock()
+
+
 def build(kernel, mutants=False):
-    """Builds the modules for that kernel under build/modules; the .ko files in the order of loading, and shimctl."""
+    """The modules for that kernel, under build/modules: the .ko files in the order of loading, and shimctl. Made once in a
+    run: make takes half a minute beside the guests even if there is nothing to do."""
+    with building:
+        if (kernel, mutants) not in built:
+            built[kernel, mutants] = make(kernel, mutants)
+        return built[kernel, mutants]
+
+
+def make(kernel, mutants):
     top = image.CHECKOUT / "build" / "modules" / (kernel + ("-mutants" if mutants else ""))
     top.mkdir(parents=True, exist_ok=True)
     with open(top / ".lock", "w") as lock:
@@ -80,11 +93,14 @@ def local_locks(node, path):
 
 def load(node, modules, parameters=""):
     node.run("modprobe grace")
-    node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}")
+    node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}", timeout=60)
 
 
 def unload(node):
-    node.run("rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules")
+    """After their daemon, under which they cannot go."""
+    node.run("pkill -x shimctl; true")
+    gone = "rmmod gfs2_gate 2>/dev/null; rmmod lockd_shim 2>/dev/null; ! grep -qE '^(gfs2_gate|lockd_shim) ' /proc/modules"
+    node.wait(lambda: node.run(gone, check=False).rc == 0, 10, "the modules to go")
 
 
 def gates(cluster, mutants=False, permit_ms=20000):
@@ -147,6 +163,7 @@ class Shim:
     def start(self, permit_ms=20000):
         """A daemon attaches, and opens the gate."""
         self.order("events")
+        self.order("alone 1")  # or a server that stops waits for the others' gates
         self.order("attach", None)
         self.close()
         self.open(permit_ms)

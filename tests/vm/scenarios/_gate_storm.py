@@ -1,23 +1,24 @@
 #!/usr/bin/python3
 """Runs in a guest: processes that lock pieces of one file at random, as gate_storm.py orders.
 
-    _gate_storm.py FILE SECONDS PROCESSES SEED
+    _gate_storm.py FILE PROCESSES SEED
 
-Prints one line for each request: `T0 T1 KIND RESULT`, times of CLOCK_BOOTTIME; and `overlap …` when two processes of
-this node think that they have the same byte exclusively."""
+Until /run/storm-over exists. Each second it prints how many were granted and refused so far; at the end one line for each
+request: `T0 T1 KIND RESULT`, times of CLOCK_BOOTTIME; and `overlap …` when two processes of this node think that they have
+the same byte exclusively."""
 
 import errno
 import fcntl
 import mmap
 import os
 import random
-import signal
 import struct
 import sys
 import time
 
 FLOCK = struct.Struct("hhqqi4x")
 SLOTS = 8
+OVER = "/run/storm-over"
 TYPES = {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}
 
 
@@ -29,12 +30,11 @@ def request(fd, kind, start, length, wait):
     fcntl.fcntl(fd, fcntl.F_SETLKW if wait else fcntl.F_SETLK, FLOCK.pack(TYPES[kind], 0, start, length, 0))
 
 
-def work(path, seconds, seed, owners, me):
+def work(path, seed, owners, counts, me):
     rng = random.Random(f"{seed} {me}")
     fd = os.open(path, os.O_RDWR)
     out = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not os.path.exists(OVER):
         start = rng.randrange(SLOTS)
         length = rng.randint(1, SLOTS - start)
         wait = rng.random() < 0.5
@@ -52,6 +52,7 @@ def work(path, seconds, seed, owners, me):
             except OSError as error:
                 result = errno.errorcode[error.errno]
             out.append(f"{t0:.6f} {now():.6f} {kind}{'W' if wait else ''} {result}")
+            counts[2 * me + (result != "granted")] += 1
         if held == "w":
             mine = range(start, start + length)
             for slot in mine:
@@ -68,16 +69,20 @@ def work(path, seconds, seed, owners, me):
 
 
 def main():
-    path, seconds, processes, seed = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    path, processes, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     owners = mmap.mmap(-1, SLOTS)
+    shared = mmap.mmap(-1, 2 * (processes + 1) * 4)
+    counts = memoryview(shared).cast("I")  # [2 * who]: granted, [2 * who + 1]: not; each written by one process
     pids = []
     for me in range(1, processes + 1):
         pid = os.fork()
         if not pid:
-            signal.setitimer(signal.ITIMER_REAL, seconds + 20)
-            work(path, seconds, seed, owners, me)
+            work(path, seed, owners, counts, me)
             os._exit(0)
         pids.append(pid)
+    while not os.path.exists(OVER):
+        time.sleep(1)
+        print(f"so far {sum(counts[::2])} {sum(counts[1::2])}", flush=True)
     for pid in pids:
         os.waitpid(pid, 0)
     print("end", flush=True)

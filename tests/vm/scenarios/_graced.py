@@ -1,11 +1,14 @@
 """The product on the nodes of a cluster: modules, keeper, daemon, servers; for scenarios."""
 
 import json
+import os
+import subprocess
+import tempfile
 import time
 
 import _gate
 from harness import image
-from harness.errors import Failed
+from harness.errors import Failed, stretch
 
 BIN = image.CHECKOUT / "build/bin"
 SERVERS = {"vs1": "10.77.0.101", "vs2": "10.77.0.102"}
@@ -44,22 +47,34 @@ addresses = ["{address}/24"]
 interface = "eth0"
 exports = ["/srv/data *(rw,no_root_squash,fsid=0,no_subtree_check)"]
 threads = 4
-nfs_versions = ["4.1", "4.2"]
+nfs_versions = [{versions}]
 lease_time = 20
 """
 
+NFSV4 = '"4.1", "4.2"'
 
-def install(node, config=CONFIG):
-    """What `cmake --install` and a package would do. Stripped copies: from the host's disk, with what
-    debuggers want, a program takes more than a second to start here."""
-    for program in ("graced", "graced-dlm", "gracectl"):
-        node.run(f"strip -o /usr/sbin/{program} {BIN}/{program}", timeout=60)
+
+def stripped(program):
+    """Made anew when the program was; several threads and runs may do so at once."""
+    copy = image.BUILD_DIR / "stripped" / program
+    if not copy.exists() or copy.stat().st_mtime < (BIN / program).stat().st_mtime:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent) as new:
+            subprocess.run(["strip", "-o", f"{new}/{program}", BIN / program], check=True)
+            os.rename(f"{new}/{program}", copy)
+    return copy
+
+
+def install(node, config=CONFIG, versions=NFSV4):
+    """What `cmake --install` and a package would do. Copies without what debuggers want: over 9p that takes a guest minutes."""
+    for program in ("graced", "graced-dlm", "gracectl", "graced-callout"):
+        node.run(f"cp {stripped(program)} /usr/sbin/{program}", timeout=60)
     hooks = image.CHECKOUT / "gfs2-hooks"
     node.run(f"ln -sf {hooks}/server/graced-server {hooks}/fence/fence_graced /usr/sbin/")
     node.run("mkdir -p /etc/graced /run/graced /run/log; mount --make-rshared /")
-    text = config.format(period=GRACE_PERIOD)
+    text = config.format(period=round(stretch(GRACE_PERIOD)))  # a client that comes back is as slow as the machine
     for name, address in SERVERS.items():
-        text += SERVER.format(name=name, address=address)
+        text += SERVER.format(name=name, address=address, versions=versions)
     node.put("/etc/graced/graced.conf", text)
 
 
@@ -76,9 +91,9 @@ def start_daemon(cluster, node):
     return node.graced
 
 
-def before_mount(cluster, node, parameters="", mutants=False):
+def before_mount(cluster, node, parameters="", mutants=False, versions=NFSV4):
     """Start order on a node: corosync, dlm, graced (gate attached and closed), then GFS2."""
-    install(node)
+    install(node, versions=versions)
     attach(cluster, node, parameters, mutants)
 
 
@@ -89,6 +104,11 @@ def attach(cluster, node, parameters="", mutants=False):
     _gate.load(node, modules, parameters)
     start_daemon(cluster, node)
     cluster.wait(lambda: node.run("gracectl status --json", check=False).rc == 0, 60, f"graced to answer on {node}")
+
+
+def remount(node):
+    """GFS2 again on a node that has unmounted it; cluster.mount() would start modules and daemon again."""
+    node.run("mount -t gfs2 -o noatime /dev/vda /srv/data", timeout=120)
 
 
 def status(node):

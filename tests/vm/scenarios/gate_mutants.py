@@ -25,6 +25,7 @@ def run(cluster):
         ("lockd_shim", "mutant_no_permit", lambda other, owner: gate_basic.permit(cluster, shim, owner)),
         ("lockd_shim", "mutant_silent_bypass", lambda other, owner: silent_bypass(cluster, shim, owner)),
         ("gfs2_gate", "mutant_no_tripwire", lambda other, owner: stopped_by_hand(cluster, shim)),
+        ("lockd_shim", "mutant_no_drop_wait", lambda other, owner: drop_wait(cluster, shim)),
         ("lockd_shim", "mutant_two_states", lambda other, owner: reclaim(cluster, shim, other)),
         ("gfs2_gate", "mutant_no_tripwire", lambda other, owner: gate_basic.tripwire(cluster, shim, shim2, other, owner)),
         ("lockd_shim", "mutant_any_trips", lambda other, owner: stale_order(cluster, shim)),
@@ -65,6 +66,11 @@ def stopped_by_hand(cluster, shim):
     node1.run("rpc.nfsd 0", timeout=60)
     status = shim.status()
     assert status["state"] == "closed" and status["reason"] == "trip", f"nfsd stopped, and the gate is {status['state']}"
+
+
+def drop_wait(cluster, shim):
+    cluster.nodes[0].run("rpc.nfsd 4", timeout=60)
+    gate_nfs.stop_waits(shim)
 
 
 def reclaim(cluster, shim, other):

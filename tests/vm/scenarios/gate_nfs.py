@@ -43,6 +43,7 @@ def run(cluster):
     reclaim(cluster, shim, owner, local, Locker(client2, NFS_FILE, "newcomer"))
     withdrawn(cluster, shim, owner, local)
     conflict(cluster, shim, shim2, owner, local)
+    lets_go(cluster, shim, owner, local)
 
 
 def serve(node):
@@ -55,7 +56,8 @@ def serve(node):
     node.run("rpcbind -w; rpc.statd", check=False)
     node.spawn("nfsdcld -F -p /run/rpc_pipefs", log="nfsdcld")
     node.spawn("rpc.mountd -F", log="mountd")
-    time.sleep(1)
+    # Or nfsd, which waits for it for a second only, keeps its records elsewhere: after a restart nobody reclaims.
+    node.run("until grep -qs '^inotify' /proc/$(pidof -s nfsdcld)/fdinfo/*; do sleep 0.1; done")
     node.run("echo 90 > /proc/fs/nfsd/nfsv4gracetime; echo 20 > /proc/fs/nfsd/nfsv4leasetime; rpc.nfsd 4", timeout=60)
 
 
@@ -206,6 +208,54 @@ def conflict(cluster, shim, shim2, owner, local):
     end_grace(node1)
     owner.unlock(timeout=60)
     cluster.step("a reclaim that meets a conflict is deferred, not lost")
+
+
+def stop_waits(shim, still=lambda: True):
+    """A server that stops does not let go of its locks (`still`) before every node enforces."""
+    shim.order("alone 0")
+    shim.close()
+    before = shim.status()["trips"]
+    stop = shim.node.spawn("rpc.nfsd 0", log="stop")
+    shim.node.wait(lambda: shim.status()["trips"] > before, 30, "the trip", every=0.1)
+    trips = shim.status()["trips"]
+    shim.order(f"enforced 1 {shim.epoch} {before}", "EAGAIN")  # that was before the stop
+    shim.order(f"enforced 1 {shim.epoch - 1} {trips}", "ESTALE")
+    time.sleep(2)
+    assert stop.alive() and still(), "a server let go of its locks before every node enforced"
+    shim.order(f"enforced 1 {shim.epoch} {trips}")
+    told = time.monotonic()
+    assert stop.wait(30) == 0
+    shim.order("alone 1")
+    return time.monotonic() - told
+
+
+def lets_go(cluster, shim, owner, local):
+    node1, client1 = cluster.nodes[0], cluster.clients[0]
+    warned = "dmesg | grep -c 'lets go of its locks before every node enforces' || true"
+    owner.lock(timeout=60)
+    took = stop_waits(shim, lambda: local.test().startswith("held w 0 0"))
+    assert local.test() == "free"
+    assert node1.run(warned).out.strip() == "0"
+    cluster.step(f"a server that is stopped keeps its locks until every node enforces, and is gone {took:.1f} s after that")
+
+    node1.run("rpc.nfsd 4", timeout=60)
+    shim.reclaim("give")
+    poke = client1.spawn("df /mnt", log="poke")
+    cluster.wait(lambda: local.test().startswith("held w 0 0"), 60, "the reclaim to pass")
+    poke.wait(60)
+    shim.reclaim("withdraw")
+    shim.order("alone 0")
+    began = time.monotonic()
+    node1.run("rpc.nfsd 0", timeout=60)
+    took = time.monotonic() - began
+    assert took > 21.5 and node1.run(warned).out.strip() == "1", f"a stop that nobody answered took {took:.1f} s"
+    cluster.step(f"if nobody says that they do, it goes on 2 s after a permit of 20 s ({took:.1f} s in all), with a warning")
+
+    node1.run("rpc.nfsd 4", timeout=60)
+    shim.program.kill()
+    node1.run("rpc.nfsd 0", timeout=60)
+    assert node1.run(warned).out.strip() == "1", "a stop waited for a daemon that there is not"
+    cluster.step("without a daemon it does not wait")
 
 
 def cleanup(cluster):

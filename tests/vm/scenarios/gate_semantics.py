@@ -235,5 +235,4 @@ def no_flock(cluster, shim, modules, shimctl):
 
 
 def cleanup(cluster):
-    for node in cluster.nodes:
-        cluster.wait(lambda node=node: node.run("rmmod gfs2_gate; rmmod lockd_shim; ! grep -q lockd_shim /proc/modules", check=False).rc == 0, 10, "the modules to go")
+    cluster.each(_gate.unload)

@@ -50,7 +50,7 @@ def run(cluster):
     lost = time.monotonic()
     cluster.wait(lambda: enforcing(node1) == [1], 20, "node2 to be E no longer")
     took = time.monotonic() - lost
-    cluster.mount(node2)
+    _graced.remount(node2)
     local = Locker(node2, "/srv/data/local", "local")
     assert local.try_lock(), "the hook is not lost, after all"
     local.unlock()
@@ -70,7 +70,7 @@ def run(cluster):
     local.close()
     without_gfs2(node2)
     node2.run("rmmod foreign_hook && modprobe gfs2", timeout=60)
-    cluster.mount(node2)
+    _graced.remount(node2)
     rival = Locker(node2, "/srv/data/k", "rival")
     assert not rival.try_lock("w", 100, 1), "granted although the hook is back"
     assert start.wait(120) == 0, start.output()[-300:]
@@ -88,6 +88,6 @@ def cleanup(cluster):
     if node2.run("grep -q '^foreign_hook ' /proc/modules", check=False).rc == 0:
         without_gfs2(node2)
         node2.run("rmmod foreign_hook && modprobe gfs2", timeout=60)
-        cluster.mount(node2)
+        _graced.remount(node2)
     cluster.clients[0].kill()  # booted anew: it would remember the server
     _graced.stop_servers(cluster)

@@ -20,7 +20,7 @@ STATD = "/var/lib/nfs"
 def run(cluster):
     node1, node2 = cluster.nodes
     local = Locker(node2, FILE, "local")
-    node1.run(f"mkdir -p {STATD}/sm {STATD}/sm.bak; chown -R statd {STATD}/sm {STATD}/sm.bak {STATD} || true")
+    node1.run(f"mkdir -p {STATD}/sm {STATD}/sm.bak; chown -R statd {STATD}/sm {STATD}/sm.bak; chown statd {STATD}")
     gate_nfs.serve(node1)
     gate_nfs.end_grace(node1)
 

@@ -1,6 +1,7 @@
 """The permit: whatever silences a node, its gate is closed by the kernel before the membership can have changed."""
 
 import re
+import signal
 import time
 
 import _graced
@@ -150,14 +151,25 @@ def run(cluster):
     node1.resume()
     assert time.monotonic() - began < LONGEST_PAUSE_S, "paused for longer than the guest's clock bears"
     assert not probe.try_lock(), "a node that was paused for longer than its permit granted a lock"
+    paused = time.monotonic() - began
+    node1.kill()  # before its dlm_controld ends the others' corosync, see below
     cluster.step(
-        f"paused for {time.monotonic() - began:.1f} s, its clock running: its last permit was over {left:.2f} s before the "
+        f"paused for {paused:.1f} s, its clock running: its last permit was over {left:.2f} s before the "
         "membership changed at the latest; no lock after it woke up"
     )
     back(cluster, node1)
 
-    # Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
-    # reclaim opens anywhere before it is proven.
+    clock_stands_still(cluster)
+    cluster.join(node1)
+    _graced.wait_normal(cluster)
+
+
+def clock_stands_still(cluster):
+    """Paused with a clock that stands still: its permit looks good when it wakes up. What covers that is fencing: no
+    reclaim opens anywhere before it is proven. Its dlm_controld is stopped: when such a node is back in the membership,
+    each side's dlm_controld has corosync ended on the other ("stateful merge"), and whose word is delivered first
+    wins; it was node1's once, and nothing was left to look at."""
+    node1, node2, node3 = cluster.nodes
     client = cluster.clients[0]
     _graced.serve(node1, "vs1")
     _graced.mount(client, "vs1", "/mnt/a1")
@@ -166,6 +178,7 @@ def run(cluster):
     rival = Locker(node2, "/srv/data/k", "rival")
     assert not rival.try_lock()
     cluster.fence.hold()
+    cluster.services[node1, "dlm_controld"].signal(signal.SIGSTOP)
     began = time.monotonic()
     node1.pause(clock_runs=False)
     when(cluster, node2, "corosync", CONFCHG, began)
@@ -195,8 +208,6 @@ def run(cluster):
         f"paused with its clock standing still: back for {asked - began:.0f} s and unfenced (phase {', '.join(sorted(phases))}), no CW and no "
         f"reclaim; fenced {fenced.answered - asked:.1f} s after it was let, then the client reclaimed its lock"
     )
-    cluster.join(node1)
-    _graced.wait_normal(cluster)
 
 
 def cleanup(cluster):

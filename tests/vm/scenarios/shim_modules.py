@@ -133,6 +133,7 @@ def namespaces(cluster, node, shim):
         shim.close()
         shim.open()
         moves += 1
+    assert churn.wait(1) == 0, churn.output()
     shim.close()
     node.run("for n in $(ip -o netns | cut -d' ' -f1); do ip netns del $n; done", timeout=60)
     cluster.wait(lambda: len(shim.namespaces()) == 1, 20, "the namespaces to be gone")

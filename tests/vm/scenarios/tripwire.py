@@ -79,7 +79,7 @@ def leave(cluster, node):
 
 
 def join(cluster, node):
-    node.run("mount -t gfs2 -o noatime /dev/vda /srv/data", timeout=120)
+    _graced.remount(node)
 
 
 def lines(node):
