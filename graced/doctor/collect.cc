@@ -12,6 +12,7 @@
 #include <fstream>
 #include <optional>
 #include <sched.h>
+#include <set>
 #include <sstream>
 #include <sys/timex.h>
 #include <sys/utsname.h>
@@ -166,11 +167,13 @@ json database_facts(const std::string& root, const std::string& path) {
 
 bool gate_before_gfs2(const std::string& root) {
     std::error_code ignored;
+    std::set<std::string> seen;
     // The first directory that has a file of that name hides it in the others (modprobe.d(5)).
     for (const char* dir : {"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d",
                             "/usr/lib/modprobe.d", "/lib/modprobe.d"})
         for (const auto& entry : fs::directory_iterator(root + dir, ignored))
-            if (loads_gate_first(text_of(entry.path()).value_or("")))
+            if (seen.insert(entry.path().filename()).second &&
+                loads_gate_first(text_of(entry.path()).value_or("")))
                 return true;
     return false;
 }
