@@ -12,6 +12,7 @@ install(PROGRAMS ${hooks}/alert/alert_graced DESTINATION /usr/share/pacemaker/al
 install(FILES ${units}/graced.service ${units}/graced-dlm.service ${units}/graced-server@.service
   DESTINATION /lib/systemd/system)
 install(FILES ${units}/modules-load.d/graced.conf DESTINATION /usr/lib/modules-load.d)
+install(FILES ${hooks}/modprobe.d/graced.conf DESTINATION /usr/lib/modprobe.d)
 install(FILES ${units}/tmpfiles.d/graced.conf DESTINATION /usr/lib/tmpfiles.d)
 # An example only: everything in it is commented out, and a file of the site's is never replaced.
 install(FILES ${units}/graced.conf DESTINATION /usr/share/doc/graced/examples)

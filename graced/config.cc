@@ -478,10 +478,9 @@ const std::map<std::string, rules<config>>& sections() {
                       [](config& c, text s) {
                           return s.back() != '/' && absolute(s, longest_path, c.store.path);
                       }),
-          one<config>("stall_timeout", "a whole number of seconds from 1 to 300",
-                      [](config& c, text s) {
-                          return take_seconds(s, 1, 300, c.store.stall_timeout);
-                      })}},
+          one<config>(
+              "stall_timeout", "a whole number of seconds from 1 to 300",
+              [](config& c, text s) { return take_seconds(s, 1, 300, c.store.stall_timeout); })}},
         {"locks",
          {one<config>("backend", "dlm or embedded",
                       [](config& c, text s) {
@@ -498,9 +497,7 @@ const std::map<std::string, rules<config>>& sections() {
                }
                c.locks.keeper = values;
                return true;
-           }},
-          one<config>("lockspace", "a word of up to 60 letters, digits and . _ -",
-                      [](config& c, text s) { return word(s, 60, "._-", c.locks.lockspace); })}},
+           }}}},
         {"gate",
          {one<config>("backend", "module, embedded or none",
                       [](config& c, text s) {
@@ -960,13 +957,11 @@ nlohmann::json to_json(const config& c) {
           {"nodes_without_gfs2", c.grace.nodes_without_gfs2}}},
         {"permit",
          {{"ttl", milliseconds(c.permit.ttl)}, {"heartbeat", milliseconds(c.permit.heartbeat)}}},
-        {"store",
-         {{"path", c.store.path}, {"stall_timeout", c.store.stall_timeout.count()}}},
+        {"store", {{"path", c.store.path}, {"stall_timeout", c.store.stall_timeout.count()}}},
         {"locks",
          {{"backend", to_string(c.locks.backend)},
           {"socket", c.locks.socket},
-          {"keeper", c.locks.keeper},
-          {"lockspace", c.locks.lockspace}}},
+          {"keeper", c.locks.keeper}}},
         {"gate", {{"backend", to_string(c.gate.backend)}, {"socket", c.gate.socket}}},
         {"cluster",
          {{"dlm_group", c.cluster.dlm_group}, {"fence_command", c.cluster.fence_command}}},

@@ -79,7 +79,6 @@ struct config {
         lock_backend backend = lock_backend::dlm;
         std::string socket = "/run/graced/dlm.sock";
         std::vector<std::string> keeper = {"/usr/sbin/graced-dlm"}; // program and arguments
-        std::string lockspace = "graced";
     } locks;
     struct {
         gate_backend backend = gate_backend::module;

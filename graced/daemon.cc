@@ -630,10 +630,21 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
             return h.fail("permission", "only root may have a recording: it names clients");
         return h.finish({{"recording_hex", to_hex(recording("gracectl record"))}});
     }
-    if (verb == "start")
+    if (verb == "start") {
+        if (r.value("join", false) && !in_grace(engine_->machine().replicated()))
+            return h.fail("no_grace", "there is no grace to join (gracectl start begins one)");
         return ask(input::start{server(), id});
-    if (verb == "lift")
+    }
+    if (verb == "lift") {
+        // Not a moment before: what it would end then are reclaims that have just begun.
+        const auto& servers = engine_->machine().replicated().servers;
+        const auto v = servers.find(server());
+        if (r.value("only_unhosted", false) && v != servers.end() && v->second.host)
+            return h.fail(to_code(request_status::hosted_elsewhere),
+                          "server " + server() + " is hosted by node " +
+                              std::to_string(v->second.host.value));
         return ask(input::lift{server(), id});
+    }
     if (verb == "wait") {
         const std::string name = r.at("phase").get<std::string>();
         for (phase p : {phase::normal, phase::entering, phase::reclaiming, phase::lifting})

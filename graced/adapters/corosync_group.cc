@@ -241,9 +241,9 @@ std::string cmap_string(cmap_handle_t c, const std::string& key) {
     return s;
 }
 
-bool cmap_flag(cmap_handle_t c, const char* key) {
+bool cmap_flag(cmap_handle_t c, const char* key, bool otherwise = false) {
     std::uint8_t v = 0;
-    return cmap_get_uint8(c, key, &v) == CS_OK && v != 0;
+    return cmap_get_uint8(c, key, &v) == CS_OK ? v != 0 : otherwise;
 }
 
 result<corosync_facts> read_facts(std::uint32_t self) {
@@ -266,7 +266,8 @@ result<corosync_facts> read_facts(std::uint32_t self) {
     }
     if (cmap_get_uint32(c, "runtime.config.totem.token", &f.token_ms) != CS_OK)
         f.token_ms = 0;
-    if (cmap_flag(c, "quorum.two_node") && !cmap_flag(c, "quorum.wait_for_all"))
+    // two_node alone switches wait_for_all on (votequorum(5)).
+    if (cmap_flag(c, "quorum.two_node") && !cmap_flag(c, "quorum.wait_for_all", true))
         f.warnings.push_back(
             "corosync.conf has two_node without wait_for_all: a node that comes up "
             "alone is quorate and may found the group from an old database");

@@ -17,6 +17,8 @@ enum exit_code : int {
     exit_timeout = 7,
     exit_hosted_elsewhere = 8,
     exit_permission = 9,
+    exit_wrong = 10,      // doctor: something is wrong
+    exit_advice = 11,     // doctor: nothing is, but there is advice
     exit_bad_config = 78, // EX_CONFIG, as graced itself exits
 };
 
@@ -24,7 +26,8 @@ constexpr const char* exit_codes_help =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 graced is not running, 4 not quorate, 5 not "
     "enforcing,\n"
     "  6 no such node or server, 7 timeout, 8 hosted elsewhere, 9 no permission,\n"
-    "  78 the configuration is wrong (config verbs).";
+    "  10 something is wrong, 11 there is advice (doctor), 78 the configuration is wrong (config\n"
+    "  verbs).";
 
 // For an answer's "code" (control_ipc.hh, to_code(request_status), and the words of
 // control_server).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Verbs that change or wait for the grace period: start, lift, wait, fence-notify.
+// Verbs that change or wait for the grace period: start, join, lift, wait, fence-notify.
 #include "graced/ctl/gracectl.hh"
 #include "graced/ctl/render.hh"
 
@@ -45,6 +45,20 @@ void add_grace_verbs(CLI::App& app, session& s) {
                    [](const json& r) {
                        return render_done(r, "Grace is starting: see gracectl status.");
                    });
+        });
+    }
+    {
+        auto a = std::make_shared<arguments>();
+        auto* sub =
+            add(app, "join", "join the grace period that is on; where there is none, fail", a, 30);
+        sub->add_option("server", a->subject, "whose clients may reclaim")->required();
+        sub->callback([&s, a] {
+            s.show(
+                with_limit({{"verb", "start"}, {"server", a->subject}, {"join", true}}, a->limit),
+                a->limit, [a](const json& r) {
+                    return render_done(r, "Server " + a->subject +
+                                              " has joined the grace: see gracectl status.");
+                });
         });
     }
     {

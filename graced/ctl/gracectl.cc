@@ -119,10 +119,12 @@ int run(int argc, const char* const* argv, surroundings& around) {
     app.fallthrough(); // before the verbs are added: they inherit it
     add_view_verbs(app, s);
     add_grace_verbs(app, s);
+    add_server_care(app, s);
     add_gate_verbs(app, s);
     add_record_verbs(app, s);
     add_import_verbs(app, s);
     add_config_verbs(app, s);
+    add_doctor_verb(app, s);
     add_server_verbs(app, s);
     for (CLI::App* verb : app.get_subcommands(nullptr)) {
         verb->footer(exit_codes_help);

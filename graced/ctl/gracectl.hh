@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -23,6 +24,11 @@ using nlohmann::json;
 using progress = std::function<void(const std::string&)>;
 // Seconds, as a person types them; 0: no limit.
 using wait_limit = double;
+
+struct program_output {
+    int code; // 128 + the signal that ended it
+    std::string out, err;
+};
 
 // The world outside, so that tests can stand in for it.
 struct surroundings {
@@ -37,6 +43,12 @@ struct surroundings {
     std::function<result<bool>()> bypassed_here = {};
     std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere = {};
     std::function<std::vector<gfs2_mount>()> gfs2_mounts = {};
+    // What `doctor` looks at (doctor.hh, collect()).
+    std::function<json(const std::string& runtime_dir, const std::string& database)> node_facts =
+        {};
+    std::function<result<program_output>(const std::vector<std::string>& command,
+                                         std::chrono::seconds limit)>
+        run_program = {};
 };
 
 class session {
@@ -65,7 +77,9 @@ public:
 
 // Each group adds its verbs; their callbacks run while the command line is parsed.
 void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients mounts version
-void add_grace_verbs(CLI::App&, session&);  // start lift wait fence-notify
+void add_grace_verbs(CLI::App&, session&);  // start join lift wait fence-notify
+void add_server_care(CLI::App&, session&);  // migrate remove
+void add_doctor_verb(CLI::App&, session&);
 void add_gate_verbs(CLI::App&, session&);   // bypass exempt
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&); // record replay
@@ -77,6 +91,10 @@ void add_config_verbs(CLI::App&, session&); // config check|show|server
 std::optional<json> all_clients(session&, const std::string& server);
 // The same of any verb that answers so; the list has its name.
 std::optional<json> all_pages(session&, const char* verb, const std::string& server);
+
+// The real run_program. Error ENOENT: there is no such program; ETIMEDOUT: it was killed.
+result<program_output> run_program(const std::vector<std::string>& command,
+                                   std::chrono::seconds limit);
 
 // gracectl, all of it. The exit code.
 int run(int argc, const char* const* argv, surroundings&);

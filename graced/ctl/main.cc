@@ -3,6 +3,7 @@
 #include "graced/adapters/control_client.hh"
 #include "graced/adapters/shim_netlink.hh"
 #include "graced/ctl/gracectl.hh"
+#include "graced/doctor/doctor.hh"
 
 #include <chrono>
 #include <csignal>
@@ -12,7 +13,8 @@
 int main(int argc, char** argv) {
     using namespace grace;
     std::signal(SIGPIPE, SIG_DFL); // `gracectl clients | head` ends quietly
-    ctl::surroundings world{std::cout, std::cerr,
+    ctl::surroundings world{std::cout,
+                            std::cerr,
                             [] {
                                 return std::chrono::duration<double>(
                                            std::chrono::system_clock::now().time_since_epoch())
@@ -30,7 +32,11 @@ int main(int argc, char** argv) {
                             shim_netlink::bypass_directly,
                             shim_netlink::bypassed_directly,
                             graced_elsewhere,
-                            [] { return gfs2_mounts(); }};
+                            [] { return gfs2_mounts(); },
+                            [](const std::string& runtime_dir, const std::string& database) {
+                                return doctor::collect(runtime_dir, database);
+                            },
+                            ctl::run_program};
     try {
         return ctl::run(argc, argv, world);
     } catch (const std::exception& e) {

@@ -424,6 +424,34 @@ std::string render_history(const json& answer, double now) {
     return t.str();
 }
 
+std::string render_doctor(const json& answer) {
+    std::string out;
+    std::size_t wrong = 0, advice = 0;
+    // What is wrong first.
+    for (const bool is_advice : {false, true}) {
+        for (const json& f : at(answer, "findings")) {
+            if ((text(f, "severity") == "advice") != is_advice) {
+                continue;
+            }
+            (is_advice ? advice : wrong) += 1;
+            out += wrapped(is_advice ? "-  " : "!! ",
+                           text(f, "check") + ", " + text(f, "node") + ": " + text(f, "what", ""));
+            out += wrapped("   -> ", text(f, "remedy", "")) + "\n";
+        }
+    }
+    for (const json& c : at(answer, "not_checked")) {
+        out += wrapped("?  ", text(c, "check") + ", " + text(c, "node") +
+                                  ": not checked: " + text(c, "why"));
+    }
+    const json& nodes = at(answer, "nodes");
+    std::string names;
+    for (const json& n : nodes) {
+        names += (names.empty() ? "" : ", ") + (n.is_string() ? clean(n.get<std::string>()) : "?");
+    }
+    return out + (at(answer, "not_checked").empty() ? "" : "\n") + names + ": " +
+           std::to_string(wrong) + " wrong, " + std::to_string(advice) + " to look at\n";
+}
+
 std::string render_mounts(const json& answer) {
     const json& mounts = at(answer, "mounts");
     if (!mounts.is_array() || mounts.empty()) {

@@ -20,6 +20,7 @@ std::string render_rmtab(const nlohmann::json& mounts);
 // In the format of nfs-ganesha's rados_grace: one line for each server and each node, its flags N
 // (needs grace) and E (enforces). A server that is called like a node shares its line.
 std::string render_dump(const nlohmann::json& status);
+std::string render_doctor(const nlohmann::json& answer);
 // A simple answer: its "detail", or `otherwise`.
 std::string render_done(const nlohmann::json& answer, const std::string& otherwise);
 

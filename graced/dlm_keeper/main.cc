@@ -3,11 +3,10 @@
 // outlive the daemon (its kernel may go on accepting reclaims without it), and so that nothing but
 // this small program hangs when a holder of DLM locks exits while the lockspace is frozen.
 //
-//   graced-dlm [--listen PATH] [--lockspace NAME]    keeps locks of the kernel's DLM
-//   graced-dlm --embedded [--listen PATH]            the same protocol over a table in this
-//   process,
-//                                                    for several nodes: a stand-in without a DLM
-//   graced-dlm --ctl PATH COMMAND [NODE]             dump; freeze, thaw, fenced, keeper-died
+//   graced-dlm [--listen PATH]              keeps locks of the kernel's DLM, in lockspace `graced`
+//   graced-dlm --embedded [--listen PATH]   the same protocol over a table in this process, for
+//                                           several nodes: a stand-in without a DLM
+//   graced-dlm --ctl PATH COMMAND [NODE]    dump; freeze, thaw, fenced, keeper-died
 //
 // SIGTERM and SIGINT are an orderly end: all locks are unlocked, the lockspace is left. SIGKILL is
 // safe, too: the kernel drops a dead process's locks, once the lockspace is not frozen.
@@ -30,6 +29,8 @@ using namespace grace::keeper;
 
 namespace {
 
+// Not to be chosen: nodes in two lockspaces would exclude each other from nothing.
+constexpr const char* lockspace = "graced";
 constexpr std::uint64_t release_limit_ns = 10'000'000'000;
 
 struct running {
@@ -80,17 +81,10 @@ int serve(lock_backend& backend, qb_loop_t* loop, const std::string& path) {
 
 int main(int argc, char** argv) {
     CLI::App app{"Keeps the DLM locks of this node's graced"};
-    std::string path = default_socket, lockspace = "graced", level = "info", command, ctl;
+    std::string path = default_socket, level = "info", command, ctl;
     bool embedded = false;
     std::uint32_t node = 0;
     app.add_option("--listen", path, "socket for graced")->capture_default_str();
-    app.add_option("--lockspace", lockspace, "name of the DLM lockspace; the same on all nodes")
-        ->capture_default_str()
-        ->check(CLI::Validator(
-            [](const std::string& s) {
-                return s.empty() || s.size() > 64 ? "1 to 64 characters" : "";
-            },
-            "NAME"));
     app.add_flag("--embedded", embedded, "no DLM: a lock table in this process, for several nodes");
     app.add_option("--log-level", level, "trace, debug, info, warning, error, critical, off")
         ->capture_default_str();

@@ -91,7 +91,6 @@ path = "/data/with space/graced.sqlite"
 backend = embedded
 socket = /tmp/l.sock
 keeper = ["/usr/bin/python3", "keeper.py", "--node=1"]
-lockspace = test
 [gate]
 backend = embedded
 socket = /tmp/k.sock

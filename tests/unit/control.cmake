@@ -29,3 +29,11 @@ target_compile_definitions(callout_socket_test PRIVATE GRACED_CALLOUT_PROGRAM="$
 target_link_libraries(callout_socket_test PRIVATE graced_callout graced_flags doctest::doctest)
 add_dependencies(callout_socket_test graced-callout)
 add_test(NAME callout_socket COMMAND callout_socket_test)
+
+add_executable(doctor_checks_test unit/doctor_checks_test.cc)
+target_link_libraries(doctor_checks_test PRIVATE graced_checks graced_flags doctest::doctest)
+add_test(NAME doctor_checks COMMAND doctor_checks_test)
+
+add_executable(doctor_collect_test unit/doctor_collect_test.cc)
+target_link_libraries(doctor_collect_test PRIVATE graced_doctor graced_cld graced_flags doctest::doctest)
+add_test(NAME doctor_collect COMMAND doctor_collect_test)

@@ -25,14 +25,20 @@ struct bench {
     std::ostringstream out, err;
     std::vector<bool> directly; // the bypass, told to the kernel without a daemon
     result<std::vector<std::uint32_t>> elsewhere = std::vector<std::uint32_t>{};
+    json facts = {{"format", 1}, {"host", "n1"}};
+    std::vector<std::vector<std::string>> ran;
+    std::function<result<program_output>(const std::vector<std::string>&)> program;
 
     int run(std::vector<const char*> args) {
         args.insert(args.begin(), "gracectl");
         asked.clear();
         limits.clear();
+        ran.clear();
         out.str("");
         err.str("");
-        surroundings around{out, err, [] { return 1767323045.0; },
+        surroundings around{out,
+                            err,
+                            [] { return 1767323045.0; },
                             [this](const std::string& name, const json& request,
                                    std::optional<std::chrono::milliseconds> timeout,
                                    const progress& on_progress) -> result<json> {
@@ -50,12 +56,20 @@ struct bench {
                                 directly.push_back(on);
                                 return {};
                             },
-                            [this]() -> result<bool> { return !directly.empty() && directly.back(); },
+                            [this]() -> result<bool> {
+                                return !directly.empty() && directly.back();
+                            },
                             [this](const std::string&) { return elsewhere; },
                             [] {
                                 return std::vector<gfs2_mount>{
                                     {"/srv/a", "8:16", "", "gated"},
                                     {"/srv/b", "8:32", "", "private"}};
+                            },
+                            [this](const std::string&, const std::string&) { return facts; },
+                            [this](const std::vector<std::string>& command, std::chrono::seconds) {
+                                ran.push_back(command);
+                                return program ? program(command)
+                                               : fail("there is no such program", ENOENT);
                             }};
         return ctl::run(static_cast<int>(args.size()), args.data(), around);
     }
@@ -98,6 +112,223 @@ TEST_CASE("the bypass: said twice, by the daemon where there is one, never behin
     CHECK(b.directly == std::vector<bool>{true, true, false});
 }
 
+namespace {
+
+json status_with(json server_host, std::uint64_t clients = 3) {
+    return {{"ok", true},
+            {"node", {{"id", 1}, {"name", "n1"}}},
+            {"nodes",
+             {{{"id", 1}, {"name", "n1"}, {"live", true}, {"synced", true}, {"attached", true}},
+              {{"id", 2}, {"name", "n2"}, {"live", true}, {"synced", true}, {"attached", true}},
+              {{"id", 3}, {"name", "n3"}, {"live", true}, {"synced", true}, {"attached", false}}}},
+            {"servers",
+             {{{"name", "vs1"},
+               {"host", std::move(server_host)},
+               {"need", false},
+               {"clients", clients}}}}};
+}
+
+} // namespace
+
+TEST_CASE(
+    "migrate: Pacemaker is asked for the resource, moves it, is waited for, and forgets why") {
+    bench b;
+    int stickiness = 100;
+    int wait_ends_with = 0;
+    b.program = [&](const std::vector<std::string>& c) -> result<program_output> {
+        if (c[0] == "cibadmin")
+            return program_output{
+                0, "<primitive id=\"the-vs1\" class=\"ocf\" type=\"server\">\n</primitive>\n", ""};
+        if (c[1] == "--wait")
+            return program_output{wait_ends_with, "", "late\n"};
+        if (c[3] == "--meta")
+            return program_output{0, std::to_string(stickiness) + "\n", ""};
+        return program_output{0, "", ""};
+    };
+    const auto did = [&](std::size_t n) {
+        std::string all;
+        for (const std::string& w : b.ran.at(n))
+            all += (all.empty() ? "" : " ") + w;
+        return all;
+    };
+    b.answers = {status_with(1), status_with(2), status_with(2)};
+    CHECK(b.run({"migrate", "vs1", "n2", "--timeout", "20"}) == exit_ok);
+    CHECK(b.out.str() == "Server vs1 is on n2.\n");
+    REQUIRE(b.ran.size() == 6);
+    CHECK(did(0).find("nvpair[@name='server'][@value='vs1']") != std::string::npos);
+    CHECK(did(2) == "crm_resource --resource the-vs1 --move --node n2");
+    CHECK(did(3) == "crm_resource --wait --timeout 21s");
+    CHECK(did(4) == "crm_resource --resource the-vs1 --clear");
+    CHECK(did(5) == did(3));
+
+    b.answers = {status_with(1), status_with(2)};
+    CHECK(b.run({"migrate", "vs1", "2", "--keep", "--json"}) == exit_ok); // by id
+    CHECK(b.ran.size() == 3);
+    CHECK(json::parse(b.out.str())["node"] == "n2");
+    // It goes back when the constraint is gone; it never got there.
+    b.answers = {status_with(1), status_with(2), status_with(1)};
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_failed);
+    b.answers = {status_with(1), status_with(1)};
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_failed);
+    CHECK(b.ran.size() == 4);
+    CHECK(b.err.str().find("--clear") != std::string::npos);
+    wait_ends_with = 124;
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_timeout);
+    // Nothing is begun that would not hold, or could not.
+    b.answers = {status_with(2)};
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_ok);
+    CHECK(b.ran.empty());
+    CHECK(b.run({"migrate", "vs1", "n3"}) == exit_not_enforcing);
+    CHECK(b.run({"migrate", "vs1", "n9"}) == exit_unknown);
+    CHECK(b.run({"migrate", "vs9", "n2"}) == exit_unknown);
+    CHECK(b.ran.empty());
+    stickiness = 0;
+    b.answers = {status_with(1)};
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_failed);
+    CHECK(b.ran.size() == 2);
+    b.program = [](const std::vector<std::string>&) -> result<program_output> {
+        return program_output{105, "", ""};
+    };
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_unknown);
+    CHECK(b.err.str().find("graced-server stop vs1") != std::string::npos);
+    b.program = nullptr;
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_failed);
+    CHECK(b.err.str().find("graced-server start vs1 on n2") != std::string::npos);
+    b.answers = {fail("not running", ECONNREFUSED)};
+    CHECK(b.run({"migrate", "vs1", "n2"}) == exit_not_running);
+}
+
+TEST_CASE("remove: only of a server that nobody hosts, said twice, by a grace") {
+    bench b;
+    b.answers = {status_with(nullptr)};
+    CHECK(b.run({"remove", "vs1"}) == exit_usage);
+    CHECK(b.asked.size() == 1);
+    CHECK(b.err.str().find("3 clients of server vs1") != std::string::npos);
+    b.answers = {status_with(2)};
+    CHECK(b.run({"remove", "vs1", "--yes"}) == exit_hosted_elsewhere);
+    CHECK(b.asked.size() == 1);
+    CHECK(b.run({"remove", "vs9", "--yes"}) == exit_unknown);
+    b.answers = {status_with(nullptr, 0)};
+    CHECK(b.run({"remove", "vs1"}) == exit_ok);
+    CHECK(b.asked.size() == 1);
+
+    const json done = {{"ok", true}};
+    b.answers = {status_with(nullptr), done, done, done, status_with(nullptr, 0)};
+    CHECK(b.run({"remove", "vs1", "--yes", "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str())["removed"] == 3);
+    REQUIRE(b.asked.size() == 5);
+    CHECK(b.asked[1] == json{{"verb", "start"}, {"server", "vs1"}});
+    CHECK(b.asked[2] == json{{"verb", "lift"}, {"server", "vs1"}, {"only_unhosted", true}});
+    CHECK(b.asked[3] == json{{"verb", "wait"}, {"phase", "normal"}});
+    CHECK(b.limits[3] == std::chrono::seconds(60));
+    // Somebody starts it meanwhile.
+    b.answers = {status_with(nullptr), done, refusal("hosted_elsewhere")};
+    CHECK(b.run({"remove", "vs1", "--yes"}) == exit_hosted_elsewhere);
+    CHECK(b.asked.size() == 3);
+    b.answers = {status_with(nullptr), done, done, done, status_with(1)};
+    CHECK(b.run({"remove", "vs1", "--yes"}) == exit_failed);
+}
+
+TEST_CASE("doctor: exit codes, JSON, other nodes by ssh or file, without a daemon") {
+    bench b;
+    std::string path = "/tmp/graced-conf-XXXXXX";
+    ::close(::mkstemp(path.data()));
+    std::ofstream(path)
+        << "[graced]\nstate = single\nname = n1\n[cluster]\nfence_command = \"x secret\"\n";
+    const char* const file = path.c_str();
+    b.facts = {
+        {"format", 1},
+        {"version", "1"},
+        {"host", "n1"},
+        {"modules",
+         {{"lockd_shim", {{"loaded", true}, {"version", "1"}}}, {"gfs2_gate", {{"loaded", true}}}}},
+        {"database", {{"filesystem", "ext4"}}},
+        {"clock_synchronized", true}};
+    b.answers = {status_with(1)};
+    b.answers[0]->at("nodes").erase(2);
+    b.facts["servers_here"] = {{{"name", "vs1"}, {"scope", "vs1"}}};
+    CHECK(b.run({"doctor", "--file", file}) == exit_ok);
+    CHECK(b.out.str().find("n1: 0 wrong, 0 to look at") != std::string::npos);
+    b.facts["clock_synchronized"] = false;
+    CHECK(b.run({"doctor", "--file", file, "--json"}) == exit_advice);
+    json answer = json::parse(b.out.str());
+    CHECK(answer["ok"] == false);
+    CHECK(answer["code"] == "advice");
+    CHECK(answer["findings"].size() == 1);
+    CHECK(answer["findings"][0]["severity"] == "advice");
+    CHECK(answer["nodes"] == json{"n1"});
+    b.facts["clock_synchronized"] = true;
+    b.answers = {fail("graced does not run", ECONNREFUSED)};
+    CHECK(b.run({"doctor", "--file", file}) == exit_wrong);
+    CHECK(b.out.str().rfind("!! daemon, n1: graced does not answer: graced does not run\n", 0) ==
+          0);
+    CHECK(b.run({"doctor", "--file", "/nonexistent"}) == exit_wrong);
+    CHECK(b.out.str().find("configuration, n1") != std::string::npos);
+
+    // Another node's facts, from here for once.
+    CHECK(b.run({"doctor", "--file", file, "--facts"}) == exit_ok);
+    CHECK(b.out.str().find("secret") == std::string::npos);
+    json other = json::parse(b.out.str());
+    CHECK(other["config"]["graced"]["state"] == "single");
+    other["node"] = "n2";
+    other["modules"]["lockd_shim"]["version"] = "2";
+    other["time"] = 1767323045.0 + 7;
+    std::string there = "/tmp/graced-facts-XXXXXX";
+    ::close(::mkstemp(there.data()));
+    std::ofstream(there) << other;
+    b.answers = {status_with(1)};
+    b.answers[0]->at("nodes").erase(2);
+    other["status"] = *b.answers[0];
+    other["status"]["servers"] = json::array();
+    std::ofstream(there) << other;
+    CHECK(b.run({"doctor", "--file", file, "--with", there.c_str(), "--json"}) == exit_wrong);
+    answer = json::parse(b.out.str());
+    CHECK(answer["nodes"] == json{"n1", "n2"});
+    REQUIRE(answer["findings"].size() == 2); // the module; what is there of a server, not hosted
+    CHECK(answer["findings"].back()["check"] == "same modules");
+    std::ofstream(there) << "[]";
+    CHECK(b.run({"doctor", "--file", file, "--with", there.c_str()}) == exit_failed);
+
+    b.program = [&](const std::vector<std::string>&) {
+        return program_output{0, other.dump(), ""};
+    };
+    CHECK(b.run({"doctor", "--file", file, "--ssh", "--json"}) == exit_wrong);
+    REQUIRE(b.ran.size() == 1);
+    CHECK(b.ran[0].front() == "ssh");
+    CHECK(b.ran[0][b.ran[0].size() - 2] == "n2");
+    answer = json::parse(b.out.str());
+    CHECK(answer["findings"].size() == 3);
+    CHECK(answer["findings"].back()["check"] == "same clock");
+    b.program = [](const std::vector<std::string>&) {
+        return program_output{255, "", "no route\nmore\n"};
+    };
+    CHECK(b.run({"doctor", "--file", file, "--ssh"}) == exit_ok);
+    CHECK(b.out.str().find("n2: not checked: ssh n2 gracectl doctor --facts ended") !=
+          std::string::npos);
+
+    CHECK(b.run({"doctor", "--list"}) == exit_ok);
+    CHECK(b.out.str().find("\nquorum              two_node has wait_for_all") != std::string::npos);
+    CHECK(b.run({"doctor", "--list", "--json"}) == exit_ok);
+    CHECK(json::parse(b.out.str())["checks"].size() > 15);
+    ::unlink(file);
+    ::unlink(there.c_str());
+}
+
+TEST_CASE("a program that is run: its words, its code, its end when it takes too long") {
+    auto said =
+        run_program({"sh", "-c", "echo out; echo err >&2; exit 5"}, std::chrono::seconds(60));
+    REQUIRE(said);
+    CHECK(said->code == 5);
+    CHECK(said->out == "out\n");
+    CHECK(said->err == "err\n");
+    CHECK(run_program({"sh", "-c", "kill -9 $$"}, std::chrono::seconds(60))->code == 128 + 9);
+    CHECK(run_program({"/nonexistent/program"}, std::chrono::seconds(60)).error().code == ENOENT);
+    CHECK(run_program({"sleep", "60"}, std::chrono::seconds(1)).error().code == ETIMEDOUT);
+    said = run_program({"head", "-c", "200000", "/dev/zero"}, std::chrono::seconds(60));
+    REQUIRE(said);
+    CHECK(said->out.size() == 200000);
+}
+
 TEST_CASE("status tells what holds for each mounted GFS2") {
     bench b;
     CHECK(b.run({"status", "--json"}) == exit_ok);
@@ -130,6 +361,8 @@ TEST_CASE("what each verb asks") {
     CHECK(b.limits.front() == std::chrono::milliseconds(30'000));
     CHECK(asks({"start", "vs1", "--timeout", "1.5"}) ==
           json{{"verb", "start"}, {"server", "vs1"}, {"timeout", 1.5}});
+    CHECK(asks({"join", "vs1"}) ==
+          json{{"verb", "start"}, {"server", "vs1"}, {"join", true}, {"timeout", 30.0}});
     CHECK(asks({"lift", "vs1"}) == json{{"verb", "lift"}, {"server", "vs1"}, {"timeout", 30.0}});
     CHECK(asks({"wait", "normal"}) == json{{"verb", "wait"}, {"phase", "normal"}});
     CHECK(!b.limits.front());
@@ -191,9 +424,11 @@ TEST_CASE("usage errors are exit code 2, help is 0") {
     bench b;
     using args = std::vector<const char*>;
     for (const args& a :
-         {args{}, args{"nonsense"}, args{"wait"}, args{"wait", "tuesday"}, args{"start", "a", "b"},
-          args{"start", "--timeout", "-1"}, args{"start", "--timeout", "x"}, args{"fence-notify"},
-          args{"config"}, args{"server-start", "vs1"}, args{"status", "--frobnicate"},
+         {args{}, args{"nonsense"}, args{"wait"}, args{"join"}, args{"migrate", "vs1"},
+          args{"remove"}, args{"doctor", "--facts", "--ssh"}, args{"wait", "tuesday"},
+          args{"start", "a", "b"}, args{"start", "--timeout", "-1"},
+          args{"start", "--timeout", "x"}, args{"fence-notify"}, args{"config"},
+          args{"server-start", "vs1"}, args{"status", "--frobnicate"},
           args{"server-start", "vs1", "--nfsd-fs", "a", "--pipe", "/b"},
           args{"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--cld-version", "3"}}) {
         CHECK(b.run(a) == exit_usage);

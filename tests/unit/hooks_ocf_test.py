@@ -25,7 +25,7 @@ STATUS = {
     "phase": "normal", "current": 7, "recovery": 0, "gate": "open", "synced": True, "warnings": [], "blocked_by": [],
     "kernel": {"attached": True, "bypass": False},
 }  # fmt: skip
-CONFIG = {"graced": {"state": "cluster"}, "locks": {"socket": "/run/x/dlm.sock", "lockspace": "graced"}}
+CONFIG = {"graced": {"state": "cluster"}, "locks": {"socket": "/run/x/dlm.sock"}}
 
 # One program under many names. State in $FAKE: `unit` (what systemd says), `daemon` (graced's status, if it answers), `keeper`
 # (pid), lockspaces/, `server` (running, stopped, damaged), `list`. `fail`: lines PATTERN|CODE|TEXT.

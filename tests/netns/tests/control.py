@@ -7,7 +7,7 @@ import time
 from harness import BIN
 from processes import run, wait
 
-NOT_RUNNING, NOT_QUORATE, UNKNOWN, TIMEOUT = 3, 4, 6, 7
+USAGE, NOT_RUNNING, NOT_QUORATE, UNKNOWN, TIMEOUT, HOSTED = 2, 3, 4, 6, 7, 8
 
 
 def started(make, clients=("alice", "bob"), **options):
@@ -165,3 +165,48 @@ def test_record_and_replay(make):
     done = run([str(BIN / "gracectl"), "replay", str(file)])
     assert "alice" in done.stdout and "START(vs1" in done.stdout, done.stdout[-500:]
     return f"{file.stat().st_size} bytes, {len(done.stdout.splitlines())} lines"
+
+
+def test_join(make):
+    """join starts no grace, and has one more server reclaim in the one that is on."""
+    cluster, _ = started(make, config={"grace": {"period": 60}})
+    assert cluster[2].serve("vs2").create("carol") == "ok"
+    answer = cluster[3].gracectl("join", "vs2", check=False)
+    assert answer["exit"] == 1 and answer["code"] == "no_grace", answer
+    assert cluster[3].status()["current"] == 1
+    cluster[1].kill()
+    cluster.wait_grace()
+    start = cluster[3].server("vs2")["start"]
+    cluster[3].gracectl("join", "vs2")
+    assert cluster[3].server("vs2")["start"] > start
+    assert cluster[3].status()["current"] == 2, "another grace"
+
+
+def test_remove(make):
+    """remove: not of a server that runs, not unasked; then no client of it is on record anywhere, and all gates open."""
+    cluster, nfsd = started(make)
+    assert cluster[2].gracectl("remove", "vs1", "--yes", check=False)["exit"] == HOSTED
+    cluster[1].gracectl("server-stop", "vs1")
+    nfsd.stop()
+    cluster[1].gracectl("server-released", "vs1")
+    assert cluster[2].gracectl("remove", "vs1", check=False)["exit"] == USAGE
+    assert set(cluster[3].clients("vs1")) == {"alice", "bob"}
+    answer = cluster[2].gracectl("remove", "vs1", "--yes", timeout=60)
+    assert answer["removed"] == 2, answer
+    cluster.wait_open()
+    assert not any(node.clients("vs1") for node in cluster)
+    assert cluster[1].serve("vs1").create("alice") == "ok"
+
+
+def test_doctor(make):
+    """What it finds out in a cluster, and what without a daemon."""
+    cluster, _ = started(make)
+    answer = cluster[1].gracectl("doctor", check=False, timeout=30)
+    found = {finding["check"] for finding in answer["findings"] if finding["severity"] == "wrong"}
+    assert answer["exit"] == 10 and answer["nodes"] == ["node1"], answer
+    # The test's corosync runs; its server was not made by graced-server, and is not called as the node.
+    assert not found & {"daemon", "quorum", "members", "permit"} and "scope" in found, answer
+    assert "nothing is known of node2, node3" in str(answer["not_checked"]), answer
+    cluster[1].graced.stop()
+    answer = cluster[1].gracectl("doctor", check=False, timeout=30)
+    assert "daemon" in {finding["check"] for finding in answer["findings"] if finding["severity"] == "wrong"}, answer

@@ -190,3 +190,21 @@ def test_failover(make):
     assert last.status()["current"] == epoch + 1, "not one grace for one move"
     assert "Failed" not in stack.view(last), stack.view(last)
     return f"{victim.name} -> {new.name} -> {last.name}"
+
+
+def test_migrate(make):
+    """gracectl migrate: Pacemaker moves the server in one grace; no constraint is left, and the server stays."""
+    cluster, stack = started(make)
+    host, busy = stack.host(cluster[1], "vs1"), stack.host(cluster[1], "vs2")
+    new = next(n for n in cluster if n not in (host, busy))
+    assert stack.nfsds["vs1"].create("alice") == "ok"
+    epoch = host.status()["current"]
+    asked = busy.ask("migrate", "vs1", new.name, "--timeout", "120")
+    stack.wait(lambda: not asked.running(), 120, lambda: f"the move:\n{stack.view(new)}")
+    assert asked.status == 0, Path(asked.log).read_text()
+    assert stack.host(new, "vs1") is new
+    assert stack.nfsds["vs1"].reclaim("alice") == "ok"
+    cluster.wait_open()
+    assert new.status()["current"] == epoch + 1, "not one grace for one move"
+    assert "cli-" not in stack.inside(new, "cibadmin", "--query", "--scope", "constraints")
+    return f"{host.name} -> {new.name}"
