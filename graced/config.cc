@@ -481,7 +481,10 @@ const std::map<std::string, rules<config>>& sections() {
           one<config>("stall_timeout", "a whole number of seconds from 1 to 300",
                       [](config& c, text s) {
                           return take_seconds(s, 1, 300, c.store.stall_timeout);
-                      })}},
+                      }),
+          one<config>(
+              "history", "a whole number of graces from 0 to 10000",
+              [](config& c, text s) { return number32(s, 0, 10'000, c.store.history); })}},
         {"locks",
          {one<config>("backend", "dlm or embedded",
                       [](config& c, text s) {
@@ -961,7 +964,9 @@ nlohmann::json to_json(const config& c) {
         {"permit",
          {{"ttl", milliseconds(c.permit.ttl)}, {"heartbeat", milliseconds(c.permit.heartbeat)}}},
         {"store",
-         {{"path", c.store.path}, {"stall_timeout", c.store.stall_timeout.count()}}},
+         {{"path", c.store.path},
+          {"stall_timeout", c.store.stall_timeout.count()},
+          {"history", c.store.history}}},
         {"locks",
          {{"backend", to_string(c.locks.backend)},
           {"socket", c.locks.socket},

@@ -11,8 +11,9 @@ graced_adapter(graced_notify SOURCES adapters/notify.cc LIBS PkgConfig::systemd)
 # All of gracectl but main(), so that the tests can stand in for the daemon.
 graced_adapter(gracectl_verbs SOURCES ctl/gracectl.cc ctl/render.cc ctl/view_verbs.cc
                ctl/grace_verbs.cc ctl/gate_verbs.cc ctl/server_verbs.cc ctl/config_verbs.cc ctl/record_verbs.cc
-               ctl/import_verbs.cc
-               LIBS graced_config graced_history graced_import graced_nfsd_clients nlohmann_json::nlohmann_json CLI11::CLI11)
+               ctl/import_verbs.cc ctl/metrics_verbs.cc ctl/history_verbs.cc
+               ctl/history.cc ctl/history_svg.cc
+               LIBS graced_config graced_grace_history graced_history graced_import graced_nfsd_clients nlohmann_json::nlohmann_json CLI11::CLI11)
 target_compile_definitions(gracectl_verbs PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
 add_executable(gracectl ctl/main.cc)
 target_link_libraries(gracectl PRIVATE gracectl_verbs graced_control_client graced_node_view graced_shim

@@ -120,6 +120,8 @@ int run(int argc, const char* const* argv, surroundings& around) {
     add_view_verbs(app, s);
     add_grace_verbs(app, s);
     add_gate_verbs(app, s);
+    add_metrics_verbs(app, s);
+    add_history_verbs(app, s);
     add_record_verbs(app, s);
     add_import_verbs(app, s);
     add_config_verbs(app, s);
