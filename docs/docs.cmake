@@ -7,3 +7,5 @@ foreach(page IN LISTS pages)
 endforeach()
 file(GLOB documents CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.md)
 install(FILES ${documents} DESTINATION /usr/share/doc/graced)
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/monitoring/graced-dashboard.json ${CMAKE_CURRENT_LIST_DIR}/monitoring/graced-alerts.yml
+  DESTINATION /usr/share/doc/graced/monitoring)

@@ -10,7 +10,7 @@ install(PROGRAMS ${hooks}/ocf/graced ${hooks}/ocf/server DESTINATION /usr/lib/oc
 install(PROGRAMS ${hooks}/alert/alert_graced DESTINATION /usr/share/pacemaker/alerts)
 
 install(FILES ${units}/graced.service ${units}/graced-dlm.service ${units}/graced-server@.service
-  DESTINATION /lib/systemd/system)
+  ${units}/graced-metrics.service ${units}/graced-metrics.timer DESTINATION /lib/systemd/system)
 install(FILES ${units}/modules-load.d/graced.conf DESTINATION /usr/lib/modules-load.d)
 install(FILES ${hooks}/modprobe.d/graced.conf DESTINATION /usr/lib/modprobe.d)
 install(FILES ${units}/tmpfiles.d/graced.conf DESTINATION /usr/lib/tmpfiles.d)

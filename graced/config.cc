@@ -478,9 +478,13 @@ const std::map<std::string, rules<config>>& sections() {
                       [](config& c, text s) {
                           return s.back() != '/' && absolute(s, longest_path, c.store.path);
                       }),
+          one<config>("stall_timeout", "a whole number of seconds from 1 to 300",
+                      [](config& c, text s) {
+                          return take_seconds(s, 1, 300, c.store.stall_timeout);
+                      }),
           one<config>(
-              "stall_timeout", "a whole number of seconds from 1 to 300",
-              [](config& c, text s) { return take_seconds(s, 1, 300, c.store.stall_timeout); })}},
+              "history", "a whole number of graces from 0 to 10000",
+              [](config& c, text s) { return number32(s, 0, 10'000, c.store.history); })}},
         {"locks",
          {one<config>("backend", "dlm or embedded",
                       [](config& c, text s) {
@@ -957,7 +961,10 @@ nlohmann::json to_json(const config& c) {
           {"nodes_without_gfs2", c.grace.nodes_without_gfs2}}},
         {"permit",
          {{"ttl", milliseconds(c.permit.ttl)}, {"heartbeat", milliseconds(c.permit.heartbeat)}}},
-        {"store", {{"path", c.store.path}, {"stall_timeout", c.store.stall_timeout.count()}}},
+        {"store",
+         {{"path", c.store.path},
+          {"stall_timeout", c.store.stall_timeout.count()},
+          {"history", c.store.history}}},
         {"locks",
          {{"backend", to_string(c.locks.backend)},
           {"socket", c.locks.socket},

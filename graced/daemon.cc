@@ -2,6 +2,7 @@
 #include "graced/daemon.hh"
 
 #include "graced/hex.hh"
+#include "graced/metrics.hh"
 #include "graced/status.hh"
 
 #include <algorithm>
@@ -83,6 +84,7 @@ daemon::~daemon() {
     embedded_.reset();
     corosync_.reset();
     store_.reset();
+    graces_.reset(); // its disk may stand still: after all that matters
     qb_loop_destroy(loop_);
 }
 
@@ -243,11 +245,15 @@ std::optional<fatal> daemon::start() {
     engine_->record();
     nfs3_ = std::make_unique<nfs3_tracker>(
         loop_, *import_, [this]() -> const fsm& { return engine_->machine(); }, boottime);
+    if (config_.store.history != 0)
+        graces_ = std::make_unique<grace_history>(config_.store.path + ".graces",
+                                                  config_.store.history);
     if (shim_)
         shim_->hosts_from([this](const std::string& server) {
             return reclaiming_hosts(engine_->machine().replicated(), server);
         });
     engine_->before_effects([this] { keep_instances(); });
+    engine_->after_effects([this] { watch(); });
 
     control_options co;
     co.name = config_.graced.ipc_name;
@@ -398,6 +404,20 @@ void daemon::keep_instances() {
         s.answered = i.answered;
         if (auto r = instances_->put(name, s); !r)
             spdlog::error("{}", r.error().message);
+    }
+}
+
+// For people only: whatever goes wrong in here is none of the protocol's business.
+void daemon::watch() {
+    try {
+        timespec t{};
+        clock_gettime(CLOCK_REALTIME, &t);
+        auto events =
+            watch_.look(engine_->machine(), boottime(), t.tv_sec * 1000 + t.tv_nsec / 1'000'000);
+        if (graces_)
+            graces_->put(std::move(events));
+    } catch (const std::exception& e) {
+        spdlog::error("what happens in this grace is not kept: {}", e.what());
     }
 }
 
@@ -599,6 +619,39 @@ nlohmann::json daemon::status() const {
     return status_json(engine_->machine(), c);
 }
 
+std::string daemon::metrics(const std::string& format) const {
+    metrics_context c;
+    timespec t{};
+    clock_gettime(CLOCK_REALTIME, &t);
+    c.now = boottime();
+    c.realtime = static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
+    const nlohmann::json s = status();
+    c.state = s["state"];
+    c.lock_backend = s["lock"]["backend"];
+    c.gate_backend = s["kernel"]["backend"];
+    c.bypass = s["kernel"]["bypass"];
+    c.warnings = s["warnings"].size();
+    if (shim_) {
+        c.permit_until = shim_->permit_until();
+        const auto& k = shim_->status().last;
+        c.module = {k.waiters, k.undone, k.exempts};
+    } else if (embedded_) {
+        c.permit_until = embedded_->permit_until();
+    }
+    if (locks_)
+        c.frozen_for = locks_->frozen_for();
+    c.graces = watch_.counts();
+    for (const auto& p : tracker_->status())
+        c.trackers[p.server] = {p.tracked, p.upcalls};
+    const auto db = store_->stats();
+    c.store = {db.failed, db.batches, db.queued, db.failures, db.commit_seconds, {}, db.commits.back()};
+    for (std::size_t i = 0; i < db.limits.size(); ++i)
+        c.store.commits.emplace_back(db.limits[i], db.commits[i]);
+    return metrics_text(engine_->machine(), c,
+                        format == "prometheus" ? metrics_format::prometheus
+                                               : metrics_format::openmetrics);
+}
+
 void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const reply_handle& h) {
     const std::string verb = r.at("verb").get<std::string>();
     auto server = [&] { return r.value("server", std::string()); };
@@ -610,6 +663,12 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
 
     if (verb == "status")
         return h.finish(status());
+    if (verb == "metrics") {
+        const std::string format = r.value("format", "openmetrics");
+        return h.finish({{"format", format}, {"text", metrics(format)}});
+    }
+    if (verb == "history")
+        return h.finish({{"database", config_.store.path}});
     if (verb == "clients") {
         nlohmann::json answer =
             clients_json(engine_->machine(), server(), r.value("after_server", ""),

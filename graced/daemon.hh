@@ -8,12 +8,14 @@
 #include "adapters/corosync_group.hh"
 #include "adapters/embedded_kernel.hh"
 #include "adapters/local_group.hh"
+#include "adapters/grace_history.hh"
 #include "adapters/lock_client.hh"
 #include "adapters/notify.hh"
 #include "adapters/shim_netlink.hh"
 #include "adapters/sqlite_store.hh"
 #include "graced/config.hh"
 #include "graced/engine.hh"
+#include "graced/grace_watch.hh"
 #include "graced/instances.hh"
 #include "graced/nfs3_tracker.hh"
 #include "graced/record_import.hh"
@@ -78,6 +80,8 @@ private:
     void on_import(const nlohmann::json&, const control_peer&, const reply_handle&);
     [[nodiscard]] std::string history_path() const { return config_.store.path + ".history"; }
     nlohmann::json status() const;
+    [[nodiscard]] std::string metrics(const std::string& format) const;
+    void watch();
     std::optional<node_id> find_node(const std::string& name_or_id) const;
 
     config config_;
@@ -87,6 +91,7 @@ private:
     bool ready_ = false;
     std::vector<std::string> warnings_;
 
+    std::unique_ptr<grace_history> graces_;
     std::unique_ptr<sqlite_store> store_;
     std::unique_ptr<corosync_group> corosync_;
     std::unique_ptr<local_group> local_;
@@ -101,6 +106,7 @@ private:
     std::unique_ptr<notifier> notify_;
     std::optional<instance_registry> instances_;
     std::unique_ptr<engine> engine_;
+    grace_watch watch_;
 
     std::map<std::uint64_t, reply_handle> asked_;
     std::map<std::uint64_t, nlohmann::json> importing_; // imports that wait for their server

@@ -22,6 +22,8 @@ void engine::take(any_input in) {
             before_effects_();
         for (any_effect& e : effects)
             perform(e);
+        if (after_effects_)
+            after_effects_();
     }
     busy_ = false;
     arm_(machine_.deadline());

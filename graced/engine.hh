@@ -44,6 +44,9 @@ public:
     // know of them, whenever this process is killed.
     void before_effects(std::function<void()> f) { before_effects_ = std::move(f); }
 
+    // Called when they are all performed: for who looks on. Nothing waits for it.
+    void after_effects(std::function<void()> f) { after_effects_ = std::move(f); }
+
     // Keeps the last inputs from here on.
     void record() { recorder_.emplace(); }
     const recorder* recorded() const { return recorder_ ? &*recorder_ : nullptr; }
@@ -58,7 +61,7 @@ private:
     arm_timer arm_;
     fsm machine_;
     std::optional<recorder> recorder_;
-    std::function<void()> before_effects_;
+    std::function<void()> before_effects_, after_effects_;
     std::deque<any_input> waiting_;
     bool busy_ = false;
 };

@@ -21,6 +21,7 @@ services_of() { # what each package would start; only these are disabled, not th
     rpcbind) echo rpcbind.service rpcbind.socket ;;
     pacemaker) echo pacemaker.service ;;
     pcs) echo pcsd.service pcsd-ruby.service ;;
+    prometheus) echo prometheus.service ;;
     esac
 }
 

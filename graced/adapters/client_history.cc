@@ -161,6 +161,31 @@ result<std::vector<history_event>> client_history::read(const std::string& path,
     return all;
 }
 
+result<std::vector<history_event>> client_history::read_grace(const std::string& path, epoch at,
+                                                              epoch recovery, std::int64_t began,
+                                                              std::size_t limit) {
+    std::vector<history_event> all;
+    auto asked = ask(
+        path,
+        "SELECT time, what, server, client, epoch FROM events WHERE"
+        " ((what = 'reclaimed' AND epoch = ?1) OR (what = 'purged' AND epoch = ?2)) AND time >= ?3"
+        " ORDER BY id LIMIT ?4",
+        [&](const statement& s) {
+            number(s, 1, static_cast<std::int64_t>(at.value));
+            number(s, 2, static_cast<std::int64_t>(recovery.value));
+            number(s, 3, began);
+            number(s, 4, static_cast<std::int64_t>(limit));
+        },
+        [&](const statement& s) {
+            all.push_back({column(s, 1), column(s, 2), column(s, 3),
+                           epoch{static_cast<std::uint64_t>(sqlite3_column_int64(s.get(), 4))},
+                           sqlite3_column_int64(s.get(), 0)});
+        });
+    if (!asked)
+        return tl::unexpected(asked.error());
+    return all;
+}
+
 result<std::map<client_history::client_key, client_history::since>>
 client_history::read_since(const std::string& path) {
     std::map<client_key, since> all;

@@ -51,6 +51,10 @@ public:
     static result<std::vector<history_event>> read(const std::string& path,
                                                    const std::string& server,
                                                    const std::string& client, std::size_t limit);
+    // Who reclaimed at epoch `at` and who was purged of `recovery`, in a grace that began then.
+    static result<std::vector<history_event>> read_grace(const std::string& path, epoch at,
+                                                         epoch recovery, std::int64_t began,
+                                                         std::size_t limit);
     // When each client came on record, as far as it is known here.
     struct since {
         std::int64_t time = 0;

@@ -771,6 +771,7 @@ void shim_netlink::extend_permit(instant until) {
         std::uint64_t(now()) + LOCKD_SHIM_PERMIT_MAX_NSEC - std::uint64_t(seconds(1));
     if (at > furthest)
         at = furthest;
+    permit_until_ = instant(at);
     const auto seq = next_seq();
     send(seq, shim::permit_set(connection_.family, seq, at), {purpose::permit});
 }

@@ -102,6 +102,8 @@ public:
     void hosts_from(host_source source) { host_source_ = std::move(source); }
 
     const snapshot& status() const { return status_; }
+    // The last permit that was given to the kernel; 0: none.
+    instant permit_until() const { return permit_until_; }
     // The server's namespace has an nfsd, as far as the module has seen it start.
     bool nfsd_runs(const std::string& server) const;
     // Why the gate, though its module is there, holds nothing back; empty if it does.
@@ -187,6 +189,7 @@ private:
     std::vector<shim::network_namespace> dump_;
     std::vector<std::uint8_t> buffer_;
     snapshot status_;
+    instant permit_until_ = 0;
     std::string told_; // the last reason that kernel_lost named
     std::deque<any_input> pending_;
     bool job_queued_ = false;

@@ -587,6 +587,7 @@ struct sqlite_store::impl {
         writing = true;
         writing_bytes = gathered;
         guard.unlock();
+        const std::int64_t began = steady_now();
         std::string error;
         std::vector<history_event> events;
         try {
@@ -599,6 +600,7 @@ struct sqlite_store::impl {
         } catch (const std::exception& e) {
             error = "writing the recovery database " + options.path + ": " + e.what();
         }
+        const std::int64_t ended = steady_now();
         guard.lock();
         writing = false;
         if (!error.empty()) {
@@ -609,6 +611,10 @@ struct sqlite_store::impl {
         }
         counts.batches += group.size();
         ++counts.transactions;
+        const double took = static_cast<double>(ended - began) / 1e9;
+        counts.commit_seconds += took;
+        ++counts.commits[static_cast<std::size_t>(
+            std::ranges::lower_bound(statistics::limits, took) - statistics::limits.begin())];
         for (const queued_batch& b : group) {
             queued_bytes -= std::min(queued_bytes, b.bytes);
             if (!done.empty() && done.back() <= b.at) {

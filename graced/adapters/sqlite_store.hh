@@ -21,6 +21,7 @@
 #include "grace/ports.hh"
 #include "graced/result.hh"
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -90,6 +91,11 @@ public:
         bool failed = false;
         std::string why;            // … it failed, for people
         std::uint64_t failures = 0; // so far
+        // How long commits took: how many took at most so long, the last one with any; seconds.
+        static constexpr std::array<double, 9> limits = {0.001, 0.0025, 0.01, 0.025, 0.1,
+                                                         0.25,  1,      2.5,  10};
+        std::array<std::uint64_t, limits.size() + 1> commits{};
+        double commit_seconds = 0; // all together
     };
     [[nodiscard]] statistics stats() const;
 

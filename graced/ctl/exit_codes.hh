@@ -13,7 +13,7 @@ enum exit_code : int {
     exit_not_running = 3,
     exit_not_quorate = 4,
     exit_not_enforcing = 5, // somebody who has to enforce does not
-    exit_unknown = 6,       // no such node or server
+    exit_unknown = 6,       // no such node, server or grace
     exit_timeout = 7,
     exit_hosted_elsewhere = 8,
     exit_permission = 9,
@@ -25,7 +25,7 @@ enum exit_code : int {
 constexpr const char* exit_codes_help =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 graced is not running, 4 not quorate, 5 not "
     "enforcing,\n"
-    "  6 no such node or server, 7 timeout, 8 hosted elsewhere, 9 no permission,\n"
+    "  6 no such node, server or grace, 7 timeout, 8 hosted elsewhere, 9 no permission,\n"
     "  10 something is wrong, 11 there is advice (doctor), 78 the configuration is wrong (config\n"
     "  verbs).";
 

@@ -121,6 +121,8 @@ int run(int argc, const char* const* argv, surroundings& around) {
     add_grace_verbs(app, s);
     add_server_care(app, s);
     add_gate_verbs(app, s);
+    add_metrics_verbs(app, s);
+    add_history_verbs(app, s);
     add_record_verbs(app, s);
     add_import_verbs(app, s);
     add_config_verbs(app, s);

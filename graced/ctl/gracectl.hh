@@ -83,6 +83,8 @@ void add_doctor_verb(CLI::App&, session&);
 void add_gate_verbs(CLI::App&, session&);   // bypass exempt
 void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&); // record replay
+void add_metrics_verbs(CLI::App&, session&); // metrics
+void add_history_verbs(CLI::App&, session&); // history
 void add_import_verbs(CLI::App&, session&); // import export
 void add_config_verbs(CLI::App&, session&); // config check|show|server
 

@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 #include <fstream>
 #include <sstream>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace grace;
@@ -337,6 +338,46 @@ TEST_CASE("status tells what holds for each mounted GFS2") {
     CHECK(status["filesystems"][1]["gate"] == "private");
     CHECK(b.run({"status"}) == exit_ok);
     CHECK(b.out.str().find("/srv/b: PRIVATE locks") != std::string::npos);
+}
+
+TEST_CASE("metrics: as they come, and as a file that is there with all of it or as before") {
+    bench b;
+    b.answers = {json{{"ok", true}, {"format", "openmetrics"}, {"text", "graced_quorate 1\n# EOF\n"}}};
+    CHECK(b.run({"metrics"}) == exit_ok);
+    CHECK(b.asked.front() == json{{"verb", "metrics"}, {"format", "openmetrics"}});
+    CHECK(b.out.str() == "graced_quorate 1\n# EOF\n");
+    char directory[] = "/tmp/graced-metrics-XXXXXX";
+    REQUIRE(mkdtemp(directory) != nullptr);
+    const std::string file = std::string(directory) + "/graced.prom";
+    CHECK(b.run({"metrics", "--textfile", file.c_str()}) == exit_ok);
+    CHECK(b.asked.front() == json{{"verb", "metrics"}, {"format", "prometheus"}});
+    CHECK(b.out.str().empty());
+    const auto written = [&] {
+        std::ostringstream all;
+        all << std::ifstream(file).rdbuf();
+        return all.str();
+    };
+    CHECK(written() == "graced_quorate 1\n# EOF\n");
+    struct stat is {};
+    REQUIRE(stat(file.c_str(), &is) == 0);
+    CHECK((is.st_mode & 0777) == 0644);
+    // What another run left, or a trap: replaced, not followed.
+    const std::string fresh = file + ".new", trap = std::string(directory) + "/trap";
+    REQUIRE(symlink(trap.c_str(), fresh.c_str()) == 0);
+    b.answers = {json{{"ok", true}, {"text", "graced_quorate 0\n"}}};
+    CHECK(b.run({"metrics", "--textfile", file.c_str()}) == exit_ok);
+    CHECK(written() == "graced_quorate 0\n");
+    CHECK(access(trap.c_str(), F_OK) != 0);
+    CHECK(access(fresh.c_str(), F_OK) != 0);
+    // No daemon: the old file stays, and grows old.
+    b.answers = {fail("graced does not run", ECONNREFUSED)};
+    CHECK(b.run({"metrics", "--textfile", file.c_str()}) == exit_not_running);
+    CHECK(written() == "graced_quorate 0\n");
+    b.answers = {json{{"ok", true}, {"text", "x 1\n"}}};
+    CHECK(b.run({"metrics", "--textfile", "/nowhere/graced.prom"}) == exit_failed);
+    CHECK(b.err.str().find("/nowhere/graced.prom cannot be written") != std::string::npos);
+    unlink(file.c_str());
+    rmdir(directory);
 }
 
 TEST_CASE("what each verb asks") {

@@ -72,7 +72,7 @@ class Text(unittest.TestCase):
 
     def test_operators_documents_are_reached_from_the_hub(self):
         hub = (ROOT / "docs/operating.md").read_text()
-        for name in ("install", "pacemaker", "troubleshooting", "upgrade", "disaster-recovery", "hacking"):
+        for name in ("install", "pacemaker", "monitoring", "troubleshooting", "upgrade", "disaster-recovery", "hacking"):
             self.assertIn(f"({name}.md)", hub)
 
     def test_shell_parses(self):
