@@ -1,4 +1,6 @@
-"""The whole cluster loses power and starts again: the servers need grace, their client reclaims before anybody gets a new lock."""
+"""The whole cluster loses power and starts again: the servers need grace, their client reclaims before anybody gets a new lock.
+
+DRAFT: has not run to its end yet."""
 
 import time
 

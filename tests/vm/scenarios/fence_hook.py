@@ -1,4 +1,6 @@
-"""fence_graced as second device of a topology level: fencing is not over before every live node enforces, or its time is up."""
+"""fence_graced as second device of a topology level: fencing is not over before every live node enforces, or its time is up.
+
+DRAFT: has not run to its end yet."""
 
 import time
 

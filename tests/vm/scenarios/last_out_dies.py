@@ -1,4 +1,6 @@
-"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost."""
+"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost.
+
+DRAFT: has not run to its end yet."""
 
 import time
 

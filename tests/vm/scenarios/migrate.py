@@ -1,4 +1,6 @@
-"""Planned moves: one grace for a move, one for two that overlap; no lock is lost, nobody else gets one."""
+"""Planned moves: one grace for a move, one for two that overlap; no lock is lost, nobody else gets one.
+
+DRAFT: has not run to its end yet."""
 
 import time
 

@@ -1,5 +1,7 @@
 """Pacemaker runs everything by the recipe of docs/pacemaker.md: a node with an NFS server dies, is fenced through the topology
-(power, then fence_graced), the server starts elsewhere, its client keeps its lock."""
+(power, then fence_graced), the server starts elsewhere, its client keeps its lock.
+
+DRAFT: has not run to its end yet."""
 
 import re
 import time

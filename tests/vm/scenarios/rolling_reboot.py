@@ -1,4 +1,6 @@
-"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most."""
+"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most.
+
+DRAFT: has not run to its end yet."""
 
 import time
 

@@ -1,4 +1,6 @@
-"""A client has mounted two servers; one moves to the node of the other, and it keeps both locks: each server has its namespaces."""
+"""A client has mounted two servers; one moves to the node of the other, and it keeps both locks: each server has its namespaces.
+
+DRAFT: has not run to its end yet."""
 
 import time
 
