@@ -478,13 +478,11 @@ const std::map<std::string, rules<config>>& sections() {
                       [](config& c, text s) {
                           return s.back() != '/' && absolute(s, longest_path, c.store.path);
                       }),
-          one<config>("stall_timeout", "a whole number of seconds from 1 to 300",
-                      [](config& c, text s) {
-                          return take_seconds(s, 1, 300, c.store.stall_timeout);
-                      }),
           one<config>(
-              "history", "a whole number of graces from 0 to 10000",
-              [](config& c, text s) { return number32(s, 0, 10'000, c.store.history); })}},
+              "stall_timeout", "a whole number of seconds from 1 to 300",
+              [](config& c, text s) { return take_seconds(s, 1, 300, c.store.stall_timeout); }),
+          one<config>("history", "a whole number of graces from 0 to 10000",
+                      [](config& c, text s) { return number32(s, 0, 10'000, c.store.history); })}},
         {"locks",
          {one<config>("backend", "dlm or embedded",
                       [](config& c, text s) {

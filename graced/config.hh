@@ -74,7 +74,7 @@ struct config {
     struct {
         std::string path = "/var/lib/graced/graced.sqlite";
         std::chrono::seconds stall_timeout{10}; // a disk that stands still so long has failed
-        std::uint32_t history = 500; // graces that are kept for people; 0: none
+        std::uint32_t history = 500;            // graces that are kept for people; 0: none
     } store;
     struct {
         lock_backend backend = lock_backend::dlm;

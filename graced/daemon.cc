@@ -246,8 +246,8 @@ std::optional<fatal> daemon::start() {
     nfs3_ = std::make_unique<nfs3_tracker>(
         loop_, *import_, [this]() -> const fsm& { return engine_->machine(); }, boottime);
     if (config_.store.history != 0)
-        graces_ = std::make_unique<grace_history>(config_.store.path + ".graces",
-                                                  config_.store.history);
+        graces_ =
+            std::make_unique<grace_history>(config_.store.path + ".graces", config_.store.history);
     if (shim_)
         shim_->hosts_from([this](const std::string& server) {
             return reclaiming_hosts(engine_->machine().replicated(), server);
@@ -644,7 +644,8 @@ std::string daemon::metrics(const std::string& format) const {
     for (const auto& p : tracker_->status())
         c.trackers[p.server] = {p.tracked, p.upcalls};
     const auto db = store_->stats();
-    c.store = {db.failed, db.batches, db.queued, db.failures, db.commit_seconds, {}, db.commits.back()};
+    c.store = {db.failed,         db.batches, db.queued,        db.failures,
+               db.commit_seconds, {},         db.commits.back()};
     for (std::size_t i = 0; i < db.limits.size(); ++i)
         c.store.commits.emplace_back(db.limits[i], db.commits[i]);
     return metrics_text(engine_->machine(), c,

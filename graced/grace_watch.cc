@@ -142,7 +142,9 @@ void grace_watch::begin(const fsm& f, const seen& is, bool was_synced, instant n
     for (const auto& [id, n] : was_synced ? seen_.nodes : is.nodes)
         say({.what = "node",
              .node = n.name,
-             .detail = n.up ? "up" : n.live ? "without graced" : "down"});
+             .detail = n.up     ? "up"
+                       : n.live ? "without graced"
+                                : "down"});
     for (auto& [name, v] : seen_.servers)
         v.need = v.open = false;
     if (!was_synced)

@@ -84,24 +84,31 @@ double in_seconds(duration d) {
 void of_cluster(exposition& x, const fsm& f, const metrics_context& c) {
     const state& s = f.replicated();
     x.family("build", "info", "The running daemon.");
-    x.add({{"version", GRACED_VERSION}, {"state", c.state}, {"locks", c.lock_backend},
+    x.add({{"version", GRACED_VERSION},
+           {"state", c.state},
+           {"locks", c.lock_backend},
            {"gate", c.gate_backend}},
           true);
-    x.family("phase", "stateset", "Where the cluster is in a grace period; unsynced: this node has no state.");
+    x.family("phase", "stateset",
+             "Where the cluster is in a grace period; unsynced: this node has no state.");
     x.states({"normal", "entering", "reclaiming", "lifting", "unsynced"},
              f.synced() ? to_string(f.current_phase()) : "unsynced");
-    x.family("phase_start_timestamp_seconds", "gauge", "When this phase began, since 1970.", "seconds");
+    x.family("phase_start_timestamp_seconds", "gauge", "When this phase began, since 1970.",
+             "seconds");
     if (f.phase_since() != 0)
         x.add({}, c.realtime + in_seconds(f.phase_since() - c.now));
     x.family("current_epoch", "gauge", "C, the current epoch.");
     x.add({}, s.current.value);
-    x.family("recovery_epoch", "gauge", "R, the epoch that is being recovered; 0: no grace period.");
+    x.family("recovery_epoch", "gauge",
+             "R, the epoch that is being recovered; 0: no grace period.");
     x.add({}, s.recovery.value);
     x.family("quorate", "gauge", "1 if this node is in a quorate membership.");
     x.add({}, f.quorate());
     x.family("synced", "gauge", "1 if this node has the replicated state.");
     x.add({}, f.synced());
-    x.family("blocked_reasons", "gauge", "What the grace, or the opening of this gate, waits for: lines of blocked_by in gracectl status.");
+    x.family("blocked_reasons", "gauge",
+             "What the grace, or the opening of this gate, waits for: lines of blocked_by in "
+             "gracectl status.");
     x.add({}, std::uint64_t{f.blocked_by().size()});
     x.family("warnings", "gauge", "Lines of warnings in gracectl status.");
     x.add({}, std::uint64_t{c.warnings});
@@ -143,26 +150,27 @@ void of_servers(exposition& x, const fsm& f, const metrics_context& c) {
          [](const std::string&, const server_state& v) { return v.need; });
     each("server_hosted", "1 if a node hosts the server.",
          [](const std::string&, const server_state& v) { return bool(v.host); });
-    each("server_clients", "Clients on record.", [](const std::string&, const server_state& v) {
-        return std::uint64_t{v.records.size()};
-    });
-    each("server_clients_reclaimed", "Of them, how many have reclaimed in this grace; 0 out of grace.",
+    each("server_clients", "Clients on record.",
+         [](const std::string&, const server_state& v) { return std::uint64_t{v.records.size()}; });
+    each("server_clients_reclaimed",
+         "Of them, how many have reclaimed in this grace; 0 out of grace.",
          [&](const std::string&, const server_state& v) {
              return std::uint64_t{in_grace(s) && v.needed ? count_reclaimed(s, v).reclaimed : 0};
          });
-    each("server_mounts", "NFSv3 mounts on record.", [](const std::string&, const server_state& v) {
-        return std::uint64_t{v.mounts.size()};
-    });
+    each("server_mounts", "NFSv3 mounts on record.",
+         [](const std::string&, const server_state& v) { return std::uint64_t{v.mounts.size()}; });
     x.family("server_reclaim_open", "gauge", "1 if reclaim is open for the server, on its host.");
     for (const auto& [server, i] : f.instances())
         x.add({{"server", server}}, i.reclaim == reclaim_state::on);
-    x.family("server_deadline_timestamp_seconds", "gauge", "When reclaim ends at the latest, on its host, since 1970.", "seconds");
+    x.family("server_deadline_timestamp_seconds", "gauge",
+             "When reclaim ends at the latest, on its host, since 1970.", "seconds");
     for (const auto& [server, i] : f.instances()) {
         const auto v = s.servers.find(server);
         if (v != s.servers.end() && v->second.need && i.reclaim == reclaim_state::on)
             x.add({{"server", server}}, c.realtime + in_seconds(i.deadline - c.now));
     }
-    x.family("server_tracked", "gauge", "1 if the server's nfsd, on this node, tracks its clients with graced.");
+    x.family("server_tracked", "gauge",
+             "1 if the server's nfsd, on this node, tracks its clients with graced.");
     for (const auto& [server, t] : c.trackers)
         x.add({{"server", server}}, t.tracked);
     x.family("server_upcalls", "counter", "Upcalls of the server's nfsd on this node.");
@@ -177,12 +185,15 @@ void of_node(exposition& x, const fsm& f, const metrics_context& c) {
     x.add({}, f.gate().attached);
     x.family("gate_bypassed", "gauge", "1 if an operator has opened the gate past everything.");
     x.add({}, c.bypass);
-    x.family("gate_trips", "counter", "How often the gate has closed itself, since the module was loaded.");
+    x.family("gate_trips", "counter",
+             "How often the gate has closed itself, since the module was loaded.");
     x.add({}, f.gate().trips);
     x.family("gate_waiters", "gauge", "Programs that wait at the gate.");
     if (c.module)
         x.add({}, c.module->waiters);
-    x.family("gate_undone_locks", "counter", "Locks that were granted behind a closed gate and taken back, since the module was loaded.");
+    x.family("gate_undone_locks", "counter",
+             "Locks that were granted behind a closed gate and taken back, since the module was "
+             "loaded.");
     if (c.module)
         x.add({}, c.module->undone);
     x.family("gate_exempt_processes", "gauge", "Processes that pass the gate.");
@@ -190,14 +201,16 @@ void of_node(exposition& x, const fsm& f, const metrics_context& c) {
         x.add({}, c.module->exempts);
     x.family("permit_ttl_seconds", "gauge", "How long a permit lasts.", "seconds");
     x.add({}, in_seconds(f.params().permit_ttl));
-    x.family("permit_remaining_seconds", "gauge", "How long the gate may still be open without news from another node.", "seconds");
+    x.family("permit_remaining_seconds", "gauge",
+             "How long the gate may still be open without news from another node.", "seconds");
     if (c.permit_until)
         x.add({}, *c.permit_until > c.now ? in_seconds(*c.permit_until - c.now) : 0.0);
     x.family("lock_mode", "stateset", "The mode in which this node holds the DLM resource grace.");
     x.states({"NL", "PR", "CW", "EX"}, to_string(f.locks().held));
     x.family("lock_waits", "gauge", "1 if a request for another mode is outstanding.");
     x.add({}, f.locks().wanted.has_value());
-    x.family("lockspace_frozen_seconds", "gauge", "How long the DLM lockspace has stood still; 0: it does not.", "seconds");
+    x.family("lockspace_frozen_seconds", "gauge",
+             "How long the DLM lockspace has stood still; 0: it does not.", "seconds");
     if (c.frozen_for)
         x.add({}, in_seconds(*c.frozen_for));
 }
@@ -226,7 +239,8 @@ void of_store(exposition& x, const metrics_context& c) {
     x.add({}, c.store.batches);
     x.family("store_queued_batches", "gauge", "Batches that wait for the disk.");
     x.add({}, c.store.queued);
-    x.family("store_commit_seconds", "histogram", "How long commits of the recovery database take.", "seconds");
+    x.family("store_commit_seconds", "histogram", "How long commits of the recovery database take.",
+             "seconds");
     std::uint64_t all = 0;
     for (const auto& [limit, n] : c.store.commits) {
         all += n;

@@ -147,8 +147,7 @@ bool grace_history::open() {
             ::close(fd);
         const int rc = sqlite3_open_v2(path_.c_str(), &db_, SQLITE_OPEN_READWRITE, nullptr);
         sqlite3_busy_timeout(db_, 2000); // gracectl reads it
-        if (rc == SQLITE_OK &&
-            sqlite3_exec(db_, begin_sql, nullptr, nullptr, nullptr) == SQLITE_OK)
+        if (rc == SQLITE_OK && sqlite3_exec(db_, begin_sql, nullptr, nullptr, nullptr) == SQLITE_OK)
             return true;
         const int code = sqlite3_errcode(db_) & 0xff;
         if (again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB))
@@ -225,11 +224,11 @@ result<std::vector<grace_story>> grace_history::read(const std::string& path, st
         return broken();
     sqlite3_busy_timeout(raw, 2000);
     std::vector<grace_story> stories;
-    const statement graces = prepare(
-        raw,
-        "SELECT id, epoch, recovery, began, ended, outcome, why FROM graces "
-        "WHERE ?1 = 0 OR epoch = ?1 ORDER BY id DESC LIMIT ?2",
-        signed_of(at.value), static_cast<std::int64_t>(limit));
+    const statement graces =
+        prepare(raw,
+                "SELECT id, epoch, recovery, began, ended, outcome, why FROM graces "
+                "WHERE ?1 = 0 OR epoch = ?1 ORDER BY id DESC LIMIT ?2",
+                signed_of(at.value), static_cast<std::int64_t>(limit));
     if (!graces)
         return broken();
     int rc = SQLITE_ROW;

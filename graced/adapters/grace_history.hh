@@ -2,8 +2,8 @@
 // The graces that this node has seen, for people: a database beside the recovery database.
 //
 // A thread of its own writes it, so that neither the loop nor the recovery database ever waits for
-// it. Nothing depends on it: its queue and its size are bounded, it is never repaired (a damaged one
-// is begun anew), and after an error it ends with a line in the log.
+// it. Nothing depends on it: its queue and its size are bounded, it is never repaired (a damaged
+// one is begun anew), and after an error it ends with a line in the log.
 #pragma once
 
 #include "graced/grace_watch.hh"
@@ -23,9 +23,9 @@ namespace grace {
 
 // One grace as it was kept.
 struct grace_story {
-    epoch at, recovery;               // C and R
+    epoch at, recovery;                // C and R
     std::int64_t began = 0, ended = 0; // ms since 1970; 0: it is on, or its end is not known
-    std::string outcome;              // lifted, followed, unknown; empty: it is on
+    std::string outcome;               // lifted, followed, unknown; empty: it is on
     std::string why;
     std::vector<grace_event> events; // in their order
 };
@@ -57,8 +57,8 @@ private:
 
     const std::string path_;
     const std::int64_t keep_;
-    sqlite3* db_ = nullptr;   // used by the thread only
-    std::int64_t grace_ = 0;  // row of the one that is on; likewise
+    sqlite3* db_ = nullptr;  // used by the thread only
+    std::int64_t grace_ = 0; // row of the one that is on; likewise
 
     std::mutex mutex_; // guards all that follows
     std::condition_variable work_;

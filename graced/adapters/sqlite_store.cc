@@ -11,8 +11,8 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstring>
-#include <deque>
 #include <ctime>
+#include <deque>
 #include <fcntl.h>
 #include <filesystem>
 #include <iterator>
@@ -71,7 +71,8 @@ CREATE TABLE records (server TEXT NOT NULL, client BLOB NOT NULL, epoch INTEGER 
 )sql";
 
 // From each version to the next; never changed once released: tests/unit/data/store has a database
-// of each. Version 1 knew of a START only whether it was over; 2 had NFSv4 clients only, by their names.
+// of each. Version 1 knew of a START only whether it was over; 2 had NFSv4 clients only, by their
+// names.
 constexpr const char* migrations_sql[] = {R"sql(
 ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE servers ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
@@ -79,7 +80,7 @@ UPDATE servers SET settled = start WHERE need = 0;
 INSERT INTO schema_version VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 PRAGMA user_version = 2;
 )sql",
-R"sql(
+                                          R"sql(
 UPDATE records SET client = CAST(x'00' || client AS BLOB) WHERE substr(client, 1, 1) = x'00';
 INSERT INTO schema_version VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 PRAGMA user_version = 3;
@@ -289,7 +290,8 @@ public:
         , put_node_(db, "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")
         , remove_node_(db, "DELETE FROM nodes WHERE id = ?1")
         , epoch_of_(db, "SELECT epoch FROM records WHERE server = ?1 AND client = ?2")
-        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY " LIMIT ?3") {}
+        , to_purge_(db, "SELECT client FROM records WHERE server = ?1 AND epoch <= ?2" CLIENTS_ONLY
+                        " LIMIT ?3") {}
 
     // One transaction: all of it, or a throw and nothing of it. What became of clients by it.
     std::vector<history_event> commit(const std::vector<const store_batch*>& batches) {
@@ -421,8 +423,8 @@ private:
                             " ORDER BY server, client");
         for (const auto& [server, clients] : o.records) {
             for (const auto& [client, rec] : clients) {
-                if (!here.step() || here.column_bytes(0) != server || here.column_bytes(1) != client ||
-                    here.column(2) < rec.at.value) {
+                if (!here.step() || here.column_bytes(0) != server ||
+                    here.column_bytes(1) != client || here.column(2) < rec.at.value) {
                     return true;
                 }
             }
@@ -661,7 +663,9 @@ struct sqlite_store::impl {
         return !failed;
     }
     std::string open_anew();
-    void watch_progress() { sqlite3_progress_handler(db.get(), progress_steps, made_progress, this); }
+    void watch_progress() {
+        sqlite3_progress_handler(db.get(), progress_steps, made_progress, this);
+    }
 
     // From the loop: a write that hangs in the kernel comes back from there by itself or never.
     void look_for_stall() {
@@ -676,7 +680,8 @@ struct sqlite_store::impl {
         const auto allowed = options.stall_timeout + std::chrono::seconds(writing_bytes >> 20);
         if (stood >= allowed) {
             fail_locked(
-                "the recovery database " + options.path + " cannot be written: its disk has "
+                "the recovery database " + options.path +
+                " cannot be written: its disk has "
                 "stood still for " +
                 std::to_string(std::chrono::duration_cast<std::chrono::seconds>(stood).count()) +
                 " s ([store] stall_timeout)");
@@ -953,13 +958,12 @@ result<stored_meta> load_meta(sqlite3* db, const std::string& path) {
         const std::string name = s.column_bytes(0);
         const std::int64_t host = s.column_int(4);
         if (name.empty() || name.size() > max_server_name || host < 0 || host > UINT32_MAX) {
-            return damaged(path, "table servers has a row that graced cannot have written ('" + name +
-                           "')");
+            return damaged(path, "table servers has a row that graced cannot have written ('" +
+                                     name + "')");
         }
-        meta.servers[name] = {
-            s.column_int(1) != 0,     s.column_int(2) != 0,
-            start_count{s.column(3)}, start_count{s.column(5)},
-            start_count{s.column(6)}, node_id{static_cast<std::uint32_t>(host)}};
+        meta.servers[name] = {s.column_int(1) != 0,     s.column_int(2) != 0,
+                              start_count{s.column(3)}, start_count{s.column(5)},
+                              start_count{s.column(6)}, node_id{static_cast<std::uint32_t>(host)}};
     }
     if (const std::string why = implausible(meta); !why.empty()) {
         return damaged(path, why);
@@ -981,8 +985,9 @@ result<stored_state> load(sqlite3* db, const std::string& path) {
         if (server.empty() || server.size() > max_server_name || client.empty() ||
             client.size() > max_record_key || rec.princhash.size() > max_princhash ||
             rec.at > state.meta.current) {
-            return damaged(path, "table records has a row that graced cannot have written (server '" +
-                                     server + "', epoch " + std::to_string(rec.at.value) + ")");
+            return damaged(path,
+                           "table records has a row that graced cannot have written (server '" +
+                               server + "', epoch " + std::to_string(rec.at.value) + ")");
         }
         map_of(state, server, client).put(client, rec);
     }
@@ -1060,8 +1065,8 @@ result<void> back_up(sqlite3* db, const std::string& copy) {
     const unique_fd fd(::open(unfinished.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd || ::fsync(fd.get()) != 0 || ::rename(unfinished.c_str(), copy.c_str()) != 0) {
         const int code = errno;
-        return fail("the copy " + copy + " of the recovery database cannot be written: " +
-                        errno_text(code),
+        return fail("the copy " + copy +
+                        " of the recovery database cannot be written: " + errno_text(code),
                     EIO);
     }
     sync_directory(split(copy).directory);
@@ -1075,11 +1080,10 @@ result<void> change_schema(sqlite3* db, const std::string& path, std::int64_t fr
         return ok;
     }
     migrate(db, from);
-    warnings.push_back("the recovery database " + path +
-                       " was made by an older graced: changed from schema version " +
-                       std::to_string(from) + " to " +
-                       std::to_string(sqlite_store::schema_version) + "; what it was is kept as " +
-                       copy);
+    warnings.push_back(
+        "the recovery database " + path +
+        " was made by an older graced: changed from schema version " + std::to_string(from) +
+        " to " + std::to_string(sqlite_store::schema_version) + "; what it was is kept as " + copy);
     return {};
 }
 
@@ -1102,11 +1106,11 @@ std::string date_for_names() {
     return text;
 }
 
-// The log may be in the page cache only: a sync of it failed, the kernel dropped the dirty pages and
-// shows them as if they were written (Linux). Bad scenarios: it is continued, and a power cut takes
-// the part in the middle and all commits behind it; or it is moved into the database, and a power
-// cut in the midst of that leaves a torn database and no log to mend it with. Written once more,
-// with the bytes that it has, it is dirty again, and a sync means what it says.
+// The log may be in the page cache only: a sync of it failed, the kernel dropped the dirty pages
+// and shows them as if they were written (Linux). Bad scenarios: it is continued, and a power cut
+// takes the part in the middle and all commits behind it; or it is moved into the database, and a
+// power cut in the midst of that leaves a torn database and no log to mend it with. Written once
+// more, with the bytes that it has, it is dirty again, and a sync means what it says.
 void sync_log_anew(const std::string& log) {
     const auto trouble = [&](const char* what) {
         const int code = errno;
@@ -1305,8 +1309,8 @@ result<std::pair<connection, T>> open_with(const store_options& options,
             opened.error().message += ". " + advice(options.path);
             return opened;
         }
-        auto moved =
-            errors_of(options.path, [&] { return set_aside(options.path, opened.error(), warnings); });
+        auto moved = errors_of(options.path,
+                               [&] { return set_aside(options.path, opened.error(), warnings); });
         if (!moved) {
             return tl::unexpected(moved.error());
         }

@@ -41,7 +41,8 @@ struct surroundings {
     // Without a daemon. Empty: there is no such thing.
     std::function<result<void>(bool on)> bypass_here = {};
     std::function<result<bool>()> bypassed_here = {};
-    std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere = {};
+    std::function<result<std::vector<std::uint32_t>>(const std::string& group)> graced_elsewhere =
+        {};
     std::function<std::vector<gfs2_mount>()> gfs2_mounts = {};
     // What `doctor` looks at (doctor.hh, collect()).
     std::function<json(const std::string& runtime_dir, const std::string& database)> node_facts =
@@ -76,17 +77,17 @@ public:
 };
 
 // Each group adds its verbs; their callbacks run while the command line is parsed.
-void add_view_verbs(CLI::App&, session&);   // status dump servers nodes clients mounts version
-void add_grace_verbs(CLI::App&, session&);  // start join lift wait fence-notify
-void add_server_care(CLI::App&, session&);  // migrate remove
+void add_view_verbs(CLI::App&, session&);  // status dump servers nodes clients mounts version
+void add_grace_verbs(CLI::App&, session&); // start join lift wait fence-notify
+void add_server_care(CLI::App&, session&); // migrate remove
 void add_doctor_verb(CLI::App&, session&);
-void add_gate_verbs(CLI::App&, session&);   // bypass exempt
-void add_server_verbs(CLI::App&, session&); // server-… (for agents, hidden)
-void add_record_verbs(CLI::App&, session&); // record replay
+void add_gate_verbs(CLI::App&, session&);    // bypass exempt
+void add_server_verbs(CLI::App&, session&);  // server-… (for agents, hidden)
+void add_record_verbs(CLI::App&, session&);  // record replay
 void add_metrics_verbs(CLI::App&, session&); // metrics
 void add_history_verbs(CLI::App&, session&); // history
-void add_import_verbs(CLI::App&, session&); // import export
-void add_config_verbs(CLI::App&, session&); // config check|show|server
+void add_import_verbs(CLI::App&, session&);  // import export
+void add_config_verbs(CLI::App&, session&);  // config check|show|server
 
 // The clients on record, of one server or of all: the daemon answers in pages, this puts them
 // together. None as session::ask().

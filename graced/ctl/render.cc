@@ -389,9 +389,9 @@ std::string render_clients(const json& answer, double now) {
     head.push_back("CLIENT");
     table t(head);
     for (const json& c : clients) {
-        std::vector<std::string> row = {text(c, "server"), number(c, "epoch"),
-                                        yes(c, "reclaimed") ? "yes" : "-",
-                                        yes(c, "principal") ? "yes" : "-", text(c, "protocol", "-")};
+        std::vector<std::string> row = {
+            text(c, "server"), number(c, "epoch"), yes(c, "reclaimed") ? "yes" : "-",
+            yes(c, "principal") ? "yes" : "-", text(c, "protocol", "-")};
         if (known) {
             row.insert(row.end(), {text(c, "status", "-"), text(c, "address", "-")});
         }
@@ -418,8 +418,7 @@ std::string render_history(const json& answer, double now) {
     for (const json& e : events) {
         const json& time = at(e, "time");
         t.add({time.is_number() ? format_time(time.get<double>(), now) : "-",
-               text(e, "server", "-"), number(e, "epoch"), text(e, "what"),
-               text(e, "name", "-")});
+               text(e, "server", "-"), number(e, "epoch"), text(e, "what"), text(e, "name", "-")});
     }
     return t.str();
 }

@@ -37,41 +37,37 @@ struct bench {
         ran.clear();
         out.str("");
         err.str("");
-        surroundings around{out,
-                            err,
-                            [] { return 1767323045.0; },
-                            [this](const std::string& name, const json& request,
-                                   std::optional<std::chrono::milliseconds> timeout,
-                                   const progress& on_progress) -> result<json> {
-                                ipc = name;
-                                asked.push_back(request);
-                                limits.push_back(timeout);
-                                if (on_progress) {
-                                    on_progress("on it");
-                                }
-                                return answers.empty()
-                                           ? result<json>(json{{"ok", true}})
-                                           : answers[std::min(asked.size(), answers.size()) - 1];
-                            },
-                            [this](bool on) -> result<void> {
-                                directly.push_back(on);
-                                return {};
-                            },
-                            [this]() -> result<bool> {
-                                return !directly.empty() && directly.back();
-                            },
-                            [this](const std::string&) { return elsewhere; },
-                            [] {
-                                return std::vector<gfs2_mount>{
-                                    {"/srv/a", "8:16", "", "gated"},
-                                    {"/srv/b", "8:32", "", "private"}};
-                            },
-                            [this](const std::string&, const std::string&) { return facts; },
-                            [this](const std::vector<std::string>& command, std::chrono::seconds) {
-                                ran.push_back(command);
-                                return program ? program(command)
-                                               : fail("there is no such program", ENOENT);
-                            }};
+        surroundings around{
+            out,
+            err,
+            [] { return 1767323045.0; },
+            [this](const std::string& name, const json& request,
+                   std::optional<std::chrono::milliseconds> timeout,
+                   const progress& on_progress) -> result<json> {
+                ipc = name;
+                asked.push_back(request);
+                limits.push_back(timeout);
+                if (on_progress) {
+                    on_progress("on it");
+                }
+                return answers.empty() ? result<json>(json{{"ok", true}})
+                                       : answers[std::min(asked.size(), answers.size()) - 1];
+            },
+            [this](bool on) -> result<void> {
+                directly.push_back(on);
+                return {};
+            },
+            [this]() -> result<bool> { return !directly.empty() && directly.back(); },
+            [this](const std::string&) { return elsewhere; },
+            [] {
+                return std::vector<gfs2_mount>{{"/srv/a", "8:16", "", "gated"},
+                                               {"/srv/b", "8:32", "", "private"}};
+            },
+            [this](const std::string&, const std::string&) { return facts; },
+            [this](const std::vector<std::string>& command, std::chrono::seconds) {
+                ran.push_back(command);
+                return program ? program(command) : fail("there is no such program", ENOENT);
+            }};
         return ctl::run(static_cast<int>(args.size()), args.data(), around);
     }
 };
@@ -82,7 +78,8 @@ json refusal(const char* code) {
 
 } // namespace
 
-TEST_CASE("the bypass: said twice, by the daemon where there is one, never behind the others' back") {
+TEST_CASE(
+    "the bypass: said twice, by the daemon where there is one, never behind the others' back") {
     bench b;
     CHECK(b.run({"bypass", "on"}) == exit_usage);
     CHECK(b.asked.empty());
@@ -342,7 +339,8 @@ TEST_CASE("status tells what holds for each mounted GFS2") {
 
 TEST_CASE("metrics: as they come, and as a file that is there with all of it or as before") {
     bench b;
-    b.answers = {json{{"ok", true}, {"format", "openmetrics"}, {"text", "graced_quorate 1\n# EOF\n"}}};
+    b.answers = {
+        json{{"ok", true}, {"format", "openmetrics"}, {"text", "graced_quorate 1\n# EOF\n"}}};
     CHECK(b.run({"metrics"}) == exit_ok);
     CHECK(b.asked.front() == json{{"verb", "metrics"}, {"format", "openmetrics"}});
     CHECK(b.out.str() == "graced_quorate 1\n# EOF\n");
@@ -396,7 +394,8 @@ TEST_CASE("what each verb asks") {
     CHECK(asks({"exempt", "42"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", true}});
     CHECK(asks({"exempt", "42", "--off"}) == json{{"verb", "exempt"}, {"pid", 42}, {"on", false}});
     CHECK(asks({"mounts"}) == json{{"verb", "mounts"}});
-    CHECK(asks({"mounts", "--server", "vs1", "--rmtab"}) == json{{"verb", "mounts"}, {"server", "vs1"}});
+    CHECK(asks({"mounts", "--server", "vs1", "--rmtab"}) ==
+          json{{"verb", "mounts"}, {"server", "vs1"}});
     CHECK(asks({"clients", "--server", "vs1"}) == json{{"verb", "clients"}, {"server", "vs1"}});
     CHECK(asks({"start"}) == json{{"verb", "start"}, {"server", ""}, {"timeout", 30.0}});
     CHECK(b.limits.front() == std::chrono::milliseconds(30'000));
@@ -419,8 +418,8 @@ TEST_CASE("what each verb asks") {
                                                      {"pipe", "/b"},
                                                      {"cld_version", 0}});
     CHECK(asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b"})["netns"] == "");
-    const json v3 = asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--callout", "/c",
-                          "--callout-user", "106", "--rmtab", "/d"});
+    const json v3 = asks({"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--callout",
+                          "/c", "--callout-user", "106", "--rmtab", "/d"});
     CHECK(v3["callout"] == "/c");
     CHECK(v3["callout_user"] == 106);
     CHECK(v3["rmtab"] == "/d");
@@ -510,7 +509,9 @@ TEST_CASE("clients come in pages") {
     const auto page = [](const char* name, bool more) {
         return json{
             {"ok", true},
-            {"clients", json::array({{{"server", "vs1"}, {"name", name}, {"name_hex", name}, {"key_hex", name}}})},
+            {"clients",
+             json::array(
+                 {{{"server", "vs1"}, {"name", name}, {"name_hex", name}, {"key_hex", name}}})},
             {"more", more}};
     };
     b.answers = {page("aa", true), page("bb", true), page("cc", false)};

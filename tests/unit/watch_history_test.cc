@@ -199,7 +199,8 @@ TEST_CASE(
     REQUIRE(sqlite3_exec(db, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK);
     {
         grace_history h(d.graces(), 10);
-        std::vector<std::vector<grace_event>> all(100, failover(7)); // a put() that waited would take 2 s
+        std::vector<std::vector<grace_event>> all(
+            100, failover(7)); // a put() that waited would take 2 s
         const auto begin = std::chrono::steady_clock::now();
         for (auto& one : all)
             h.put(std::move(one));
