@@ -221,6 +221,7 @@ struct applier {
         number(s, v);
         v.lost = v.start;
         settle(v);
+        s.wants_durable = s.applied;
     }
 
     void operator()(const msg::released& m) {

@@ -36,7 +36,7 @@ inline constexpr int members<parameters> = 13;
 template <>
 inline constexpr int members<gate_local> = 10;
 template <>
-inline constexpr int members<instance> = 15;
+inline constexpr int members<instance> = 16;
 template <>
 inline constexpr int members<lock_local> = 10;
 template <>
@@ -248,7 +248,7 @@ struct archive {
             return std::tie(a, b, c, d);
         } else {
             constexpr int n = members<U>;
-            static_assert(n >= 0 && n <= 15, "a struct that archive.hh does not know");
+            static_assert(n >= 0 && n <= 16, "a struct that archive.hh does not know");
             if constexpr (n == 0) {
                 static_assert(std::is_empty_v<U>);
                 return std::tie();
@@ -294,6 +294,9 @@ struct archive {
             } else if constexpr (n == 15) {
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p] = v;
                 return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p);
+            } else if constexpr (n == 16) {
+                auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q] = v;
+                return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q);
             } else {
                 static_assert(n == 13);
                 auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = v;

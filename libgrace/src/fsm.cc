@@ -203,6 +203,14 @@ bool fsm::being_released(const std::string& name) const {
            });
 }
 
+// All have its START on disk. Bad scenario: this node was paused, and hears its START before it
+// hears that the others go on without it; they have its clients on record, and its nfsd would be
+// told that nobody may reclaim.
+bool fsm::is_taken(const std::string& server) const {
+    auto i = instances_.find(server);
+    return i != instances_.end() && durable_everywhere(state_, i->second.taken_at);
+}
+
 bool fsm::may_reclaim(const std::string& name, const instance& i) const {
     auto it = state_.servers.find(name);
     if (it == state_.servers.end() || !acting() || !in_grace(state_) || state_.lifting)
@@ -823,9 +831,9 @@ void fsm::decide_grace_starts() {
         if (now_ < g.give_up) {
             // Bad scenario: this node is cut off, and what its side heard last was a purge; its
             // nfsd is told that nobody may reclaim, and the others, who go on, have the records.
-            const bool ready =
-                ours && acting() && !i.dropped && !being_released(g.server) &&
-                (it->second.need ? i.reclaim == reclaim_state::on : it->second.records.empty());
+            const bool ready = ours && acting() && !i.dropped && !being_released(g.server) &&
+                               (it->second.need ? i.reclaim == reclaim_state::on
+                                                : it->second.records.empty() && is_taken(g.server));
             // Bad scenario: this node forgets the START that its nfsd was told; then nobody knows
             // any more who of its clients may still reclaim.
             if (!ready)

@@ -208,6 +208,10 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
         remember(a.ops);
     const bool mine = sender == params_.self && env.life == params_.life;
 
+    if (const auto* m = std::get_if<msg::start>(&env.body);
+        m && mine && a.counted && m->why == msg::start_reason::takes)
+        instances_[m->server].taken_at = state_.applied;
+
     // Requests hear of their own message even where it was void.
     if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)
         for (auto& [id, r] : requests_)

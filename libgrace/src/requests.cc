@@ -156,7 +156,7 @@ bool fsm::settle(ticket id, request& r) {
                           "server " + r.server + " is hosted by node " + name_of(v->host) +
                               ": stop it there first (graced-server stop " + r.server + ")");
         }
-        if (!v->need || instances_[r.server].reclaim == reclaim_state::on)
+        if (v->need ? instances_[r.server].reclaim == reclaim_state::on : is_taken(r.server))
             return finish(request_status::done);
         return false;
     }
@@ -302,9 +302,10 @@ std::vector<std::string> fsm::blocked_by() const {
         for (const auto& [id, h] : hellos_)
             if (!h.second.has_database)
                 without += (without.empty() ? "" : ", ") + h.second.name;
-        why.push_back("the group cannot be founded yet: " +
-                      (without.empty() ? std::string() : "no database has been kept on " + without + "; ") +
-                      "start graced on the other nodes, which may have the latest records");
+        why.push_back(
+            "the group cannot be founded yet: " +
+            (without.empty() ? std::string() : "no database has been kept on " + without + "; ") +
+            "start graced on the other nodes, which may have the latest records");
     }
     if (store_failed_)
         why.push_back("the recovery database cannot be written");

@@ -405,6 +405,8 @@ void fsm::adopt_snapshot(node_id sender, const envelope& env) {
         tell(news_level::info, "joined: state taken from node " + name_of(sender) + how +
                                    ", at C " + std::to_string(state_.current.value));
     }
+    for (auto& [name, i] : instances_)
+        i.taken_at = state_.wants_durable;
     buffer_.clear();
     buffering_ = false;
     hellos_.clear();

@@ -65,6 +65,7 @@ struct instance {
     bool running = false; // its nfsd has state: started, and adopted or answered GraceStart
     bool stopping = false;
     start_count answered;        // the START whose records were given to its nfsd
+    position taken_at;           // of its START here
     bool dropped = false;        // its nfsd ended without a stop: a START is owed for that
     bool kernel_done = false;    // its nfsd has ended its own grace
     bool tells_completes = true; // false: a record says that its client has begun to reclaim
@@ -269,6 +270,7 @@ private:
     }
     bool may_reclaim(const std::string& server, const instance&) const;
     bool being_released(const std::string& server) const;
+    bool is_taken(const std::string& server) const;
     bool reclaims_off() const;
     bool intact(const server_state&, const instance&) const;
     std::optional<lock_mode> wanted_mode() const;
