@@ -210,7 +210,7 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
 
     if (const auto* m = std::get_if<msg::start>(&env.body);
         m && mine && a.counted && m->why == msg::start_reason::takes)
-        instances_[m->server].taken_at = state_.applied;
+        instances_[m->server].taken_at = state_.wants_durable;
 
     // Requests hear of their own message even where it was void.
     if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)

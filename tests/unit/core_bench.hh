@@ -207,9 +207,18 @@ struct bench {
         tick(milliseconds(500)); // a heartbeat of its own comes back
         settle();
     }
+    // The peers have on disk what this machine has.
+    void durable_at_peers() {
+        const auto nodes = machine.replicated().nodes;
+        for (const auto& [id, n] : nodes)
+            if (n.member && n.synced && id != machine.params().self)
+                from(id.value, msg::durable{machine.replicated().applied});
+        settle();
+    }
     void host(const std::string& server, const std::vector<std::string>& clients) {
         step(input::serve{server, ticket{1000}});
         settle();
+        durable_at_peers();
         step(input::grace_start{server, ticket{1001}});
         settle();
         for (const std::string& c : clients)

@@ -913,6 +913,25 @@ TEST_CASE("an nfsd that ends: nothing is owed for a server that is unknown, else
 
 // --- requests ---
 
+// Bad scenario: a node that was paused hears its START before it hears that the others go on
+// without it. They have clients on record, and its nfsd would be told that nobody may reclaim.
+TEST_CASE("serve: a server without clients, too, not before all have its START on disk") {
+    machine_test b;
+    b.boot_with({2});
+    b.settle();
+    b.durable_at_peers();
+    b.forget();
+    b.step(input::serve{"vs1", ticket{1}});
+    b.step(input::grace_start{"vs1", ticket{2}});
+    b.settle();
+    CHECK(b.server("vs1").host == node_id{1});
+    CHECK(b.all<effect::answer_request>().empty());
+    CHECK(b.all<effect::answer_grace_start>().empty());
+    b.durable_at_peers();
+    CHECK(b.answer().status == request_status::done);
+    CHECK(b.all<effect::answer_grace_start>().size() == 1);
+}
+
 TEST_CASE("serve: beyond the number of servers there may be") {
     machine_test b;
     b.open();
@@ -973,6 +992,7 @@ TEST_CASE("released: said once, though the node is served again while it cannot 
     CHECK(b.server("vs1").host == node_id{1});
     b.step(input::ring{b.ring});
     b.settle();
+    b.durable_at_peers();
     const auto answers = b.all<effect::answer_request>();
     REQUIRE(answers.size() == 2);
     CHECK(answers[0].status == request_status::done);
