@@ -1,5 +1,6 @@
 """A server whose exports ask for Kerberos moves: its client's principal is on record, it reclaims and keeps its lock.
 
+DRAFT: the client is on record (its machine's credential was taken), then its mount ends with an I/O error; not explained yet.
 Needs the Debian packages krb5-kdc, krb5-admin-server and krb5-user beside those of tests/vm/packages.
 """
 
