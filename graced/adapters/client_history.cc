@@ -71,6 +71,20 @@ result<void> ask(const std::string& path, const char* sql,
                 " cannot be read: " + (raw ? sqlite3_errmsg(raw) : "no memory"));
 }
 
+// For a query of time, what, server, client, epoch.
+result<std::vector<history_event>> ask_events(const std::string& path, const char* sql,
+                                              const std::function<void(const statement&)>& with) {
+    std::vector<history_event> all;
+    auto asked = ask(path, sql, with, [&](const statement& s) {
+        all.push_back({column(s, 1), column(s, 2), column(s, 3),
+                       epoch{static_cast<std::uint64_t>(sqlite3_column_int64(s.get(), 4))},
+                       sqlite3_column_int64(s.get(), 0)});
+    });
+    if (!asked)
+        return tl::unexpected(asked.error());
+    return all;
+}
+
 } // namespace
 
 client_history::~client_history() {
@@ -140,8 +154,7 @@ result<std::vector<history_event>> client_history::read(const std::string& path,
                                                         const std::string& server,
                                                         const std::string& client,
                                                         std::size_t limit) {
-    std::vector<history_event> all;
-    auto asked = ask(
+    return ask_events(
         path,
         "SELECT time, what, server, client, epoch FROM (SELECT * FROM events"
         " WHERE (?1 = '' OR server = ?1 OR server = '') AND (length(?2) = 0 OR client = ?2"
@@ -150,22 +163,13 @@ result<std::vector<history_event>> client_history::read(const std::string& path,
             text(s, 1, server);
             blob(s, 2, client);
             number(s, 3, static_cast<std::int64_t>(limit));
-        },
-        [&](const statement& s) {
-            all.push_back({column(s, 1), column(s, 2), column(s, 3),
-                           epoch{static_cast<std::uint64_t>(sqlite3_column_int64(s.get(), 4))},
-                           sqlite3_column_int64(s.get(), 0)});
         });
-    if (!asked)
-        return tl::unexpected(asked.error());
-    return all;
 }
 
 result<std::vector<history_event>> client_history::read_grace(const std::string& path, epoch at,
                                                               epoch recovery, std::int64_t began,
                                                               std::size_t limit) {
-    std::vector<history_event> all;
-    auto asked = ask(
+    return ask_events(
         path,
         "SELECT time, what, server, client, epoch FROM events WHERE"
         " ((what = 'reclaimed' AND epoch = ?1) OR (what = 'purged' AND epoch = ?2)) AND time >= ?3"
@@ -175,15 +179,7 @@ result<std::vector<history_event>> client_history::read_grace(const std::string&
             number(s, 2, static_cast<std::int64_t>(recovery.value));
             number(s, 3, began);
             number(s, 4, static_cast<std::int64_t>(limit));
-        },
-        [&](const statement& s) {
-            all.push_back({column(s, 1), column(s, 2), column(s, 3),
-                           epoch{static_cast<std::uint64_t>(sqlite3_column_int64(s.get(), 4))},
-                           sqlite3_column_int64(s.get(), 0)});
         });
-    if (!asked)
-        return tl::unexpected(asked.error());
-    return all;
 }
 
 result<std::map<client_history::client_key, client_history::since>>

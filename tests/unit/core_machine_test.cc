@@ -41,6 +41,16 @@ struct machine_test : bench {
             return c.resource == lock_resource::alive && c.node == node_id{2} && c.mode == m;
         }));
     }
+    // A group with node 2, which has said this much of itself.
+    void meet(msg::hello h) {
+        step(input::locks_known{lock_mode::nl, false});
+        group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
+        step(input::ring{++ring});
+        quorum({1, 2}, 2);
+        h.number = 1;
+        step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
+        settle();
+    }
     void lose_quorum() { quorum({machine.params().self.value}, 3, false); }
 };
 
@@ -535,16 +545,10 @@ TEST_CASE(
 
 TEST_CASE("a group is founded with a higher view than any of its databases knows") {
     machine_test b;
-    b.step(input::locks_known{lock_mode::nl, false});
-    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
-    b.step(input::ring{++b.ring});
-    b.quorum({1, 2}, 2);
     msg::hello h;
-    h.number = 1;
     h.view = 17;
     h.permit_ttl = seconds(2);
-    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
-    b.settle();
+    b.meet(h);
     CHECK(b.machine.synced());
     CHECK(b.machine.replicated().view.number == 18);
 }
@@ -574,15 +578,9 @@ TEST_CASE("founding: only when every member has spoken, and only by one who has"
 // found.
 TEST_CASE("founding: whoever waits for the founder says HELLO again") {
     machine_test b;
-    b.step(input::locks_known{lock_mode::nl, false});
-    b.group({node_id{1}, node_id{2}}, {node_id{1}, node_id{2}});
-    b.step(input::ring{++b.ring});
-    b.quorum({1, 2}, 2);
     msg::hello h;
-    h.number = 1;
     h.quorate_view = 17;
-    b.step(input::deliver{node_id{2}, wire::encode({{}, incarnation{2}, h})});
-    b.settle();
+    b.meet(h);
     REQUIRE_FALSE(b.machine.synced()); // node 2 is the one to found
     b.forget();
     b.tick(seconds(4));

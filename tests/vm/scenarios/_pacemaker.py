@@ -21,6 +21,9 @@ from harness.errors import Skip
 from harness.locker import Locker
 
 RECIPE = image.CHECKOUT / "docs/pacemaker.md"
+NODES = 3
+CLIENTS = 1
+LIMIT_S = 2400
 CLUSTER = {"stage": "corosync", "fencing": True, "dlm_fence": " "}  # dlm.conf without ours: dlm_stonith asks Pacemaker
 
 

@@ -6,12 +6,7 @@ import time
 
 import _graced
 import _pacemaker
-
-NODES = 3
-CLIENTS = 1
-CLUSTER = _pacemaker.CLUSTER
-LIMIT_S = 2400
-cleanup = _pacemaker.cleanup
+from _pacemaker import CLIENTS, CLUSTER, LIMIT_S, NODES, cleanup  # noqa: F401
 TIMEOUT_S = 15  # fence_graced's own
 
 

@@ -6,13 +6,8 @@ import time
 
 import _graced
 import _pacemaker
+from _pacemaker import CLIENTS, CLUSTER, LIMIT_S, NODES, cleanup  # noqa: F401
 from harness.locker import Locker
-
-NODES = 3
-CLIENTS = 1
-CLUSTER = _pacemaker.CLUSTER
-LIMIT_S = 2400
-cleanup = _pacemaker.cleanup
 
 def lifts(cluster, node, since):
     return cluster.logged(node, "graced", "the grace is lifted", since)

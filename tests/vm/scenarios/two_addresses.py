@@ -6,13 +6,9 @@ import time
 
 import _graced
 import _pacemaker
+from _pacemaker import CLIENTS, CLUSTER, LIMIT_S, NODES, cleanup  # noqa: F401
 from harness.locker import Locker
 
-NODES = 3
-CLIENTS = 1
-CLUSTER = _pacemaker.CLUSTER
-LIMIT_S = 2400
-cleanup = _pacemaker.cleanup
 
 def run(cluster):
     _pacemaker.up(cluster)
