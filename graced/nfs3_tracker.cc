@@ -27,8 +27,8 @@ std::vector<std::string> reclaiming_hosts(const state& s, const std::string& ser
     if (v == s.servers.end())
         return hosts;
     const record_map& all = v->second.records;
-    for (auto i = all.upper_bound(nlm_key("")); i != all.end() && kind_of(i->first) == record_kind::nlm;
-         ++i)
+    for (auto i = all.upper_bound(nlm_key(""));
+         i != all.end() && kind_of(i->first) == record_kind::nlm; ++i)
         // Not by `at`: a client that comes in this grace for the first time is recorded, too, for
         // the next one. Bad scenario: it was purged, its lock is another's, and after a restart of
         // this daemon in the midst of reclaim it would pass.
@@ -42,10 +42,9 @@ nfs3_tracker::nfs3_tracker(qb_loop_t* loop, record_import& records,
     : records_(records)
     , machine_(std::move(machine))
     , now_(std::move(now))
-    , callouts_(loop, [this](const std::string& server, const callout_request& r,
-                             callout_server::reply reply) {
-        on_callout(server, r, std::move(reply));
-    }) {}
+    , callouts_(loop,
+                [this](const std::string& server, const callout_request& r,
+                       callout_server::reply reply) { on_callout(server, r, std::move(reply)); }) {}
 
 void nfs3_tracker::watch(const std::string& server, const paths& where) {
     auto& w = watched_[server];
@@ -166,12 +165,17 @@ void nfs3_tracker::read_rmtab(const std::string& server, watched& w) {
         if (const auto k = known.find(key); k == known.end() || mount_count(k->second) != count)
             changes.push_back({key, encode_mount_count(count), false});
     w.open = changes.size();
+    if (w.open != 0)
+        spdlog::debug("server {}: {} mounts in its rmtab, {} changes to be recorded", server,
+                      wanted.size(), w.open);
     for (change& c : changes)
         records_.change(server, c.key, c.payload, c.remove,
-                        [kept = watched_.at(server)](upcall_status status) {
-                            --kept->open;
+                        [server, kept = watched_.at(server)](upcall_status status) {
                             if (status != upcall_status::ok)
                                 kept->inode = 0; // read again
+                            if (--kept->open == 0)
+                                spdlog::debug("server {}: what its rmtab says is on record",
+                                              server);
                         });
 }
 
