@@ -13,6 +13,7 @@ from processes import Failed, Program, Skip, slowness, wait
 
 SOURCE = Path(__file__).resolve().parents[3]
 HOOKS = SOURCE / "gfs2-hooks"
+LIMIT_S = 300  # three nodes of Pacemaker on two cores
 
 SYSTEMCTL = """#!/bin/sh
 case $1 in is-active) gracectl --json status >/dev/null 2>&1 && echo active ;; esac
@@ -147,9 +148,9 @@ def started(make):
     for node in cluster:
         stack.start(node)
     node = cluster[1]
-    stack.wait(lambda: "Online: [ node1 node2 node3 ]" in stack.view(node), 60, "Pacemaker on three nodes")
+    stack.wait(lambda: "Online: [ node1 node2 node3 ]" in stack.view(node), 120, "Pacemaker on three nodes")
     stack.configure(node)
-    stack.wait(lambda: stack.host(node, "vs1") and stack.host(node, "vs2"), 60, lambda: f"both servers:\n{stack.view(node)}")
+    stack.wait(lambda: stack.host(node, "vs1") and stack.host(node, "vs2"), 120, lambda: f"both servers:\n{stack.view(node)}")
     return cluster, stack
 
 
@@ -165,13 +166,13 @@ def test_failover(make):
     victim.kill()
     cluster.wait_grace()
     asked = stack.play / f"asked.{victim.name}"
-    stack.wait(asked.exists, 60, "Pacemaker to fence the node")
+    stack.wait(asked.exists, 120, "Pacemaker to fence the node")
     assert all(not n.try_lock() for n in others)
     for node in others:
         assert not list((stack.play / node.name).glob("vs1*")), "vs1 was started before the fencing was over"
     cluster.fence_done(victim.number)
     (stack.play / f"fenced.{victim.name}").touch()
-    new = stack.wait(lambda: stack.host(others[0], "vs1"), 60, lambda: f"vs1 elsewhere:\n{stack.view(others[0])}")
+    new = stack.wait(lambda: stack.host(others[0], "vs1"), 120, lambda: f"vs1 elsewhere:\n{stack.view(others[0])}")
     assert new in others and stack.host(new, "vs2") is kept
     assert stack.nfsds["vs1"].reclaim("alice") == "ok"
     cluster.wait_open()
@@ -185,7 +186,7 @@ def test_failover(make):
     epoch = new.status()["current"]
     last = next(n for n in others if n is not new)
     stack.inside(new, "crm_standby", "--node", new.name, "--update", "on")
-    stack.wait(lambda: stack.host(last, "vs1") is last, 60, lambda: f"vs1 on {last.name}:\n{stack.view(last)}")
+    stack.wait(lambda: stack.host(last, "vs1") is last, 120, lambda: f"vs1 on {last.name}:\n{stack.view(last)}")
     assert stack.nfsds["vs1"].reclaim("alice") == "ok"
     cluster.wait_open()
     assert last.status()["current"] == epoch + 1, "not one grace for one move"
