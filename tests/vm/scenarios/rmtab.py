@@ -25,6 +25,9 @@ def run(cluster):
     cluster.fence.delay_s = 1.0
     _graced.wait_normal(cluster)
     _graced.serve(node1, "vs1")
+    # Clients of an earlier scenario that died with vs1 mounted: mountd counts, and would count on.
+    node1.run(": >/run/graced/servers/vs1/nfs/rmtab")
+    cluster.wait(lambda: not _nfs3.mounts(node2, "vs1"), 15, "an operator's change of the rmtab to be known")
     cluster.each(lambda client: _nfs3.mount(client, "vs1"), cluster.clients)
     both = {client.address: {PATH} for client in cluster.clients}
     for node in cluster.nodes:
