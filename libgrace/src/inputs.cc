@@ -212,6 +212,13 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
         m && mine && a.counted && m->why == msg::start_reason::takes)
         instances_[m->server].taken_at = state_.wants_durable;
 
+    if (const auto* m = std::get_if<msg::start>(&env.body);
+        m && mine && a.counted && m->why == msg::start_reason::asked)
+        for (auto& [id, r] : requests_)
+            if (const auto own = r.starts.find(m->server);
+                own != r.starts.end() && r.kind == request_kind::fence_news)
+                own->second = state_.servers.at(m->server).start;
+
     // Requests hear of their own message even where it was void.
     if (const auto* m = std::get_if<msg::start>(&env.body); m && mine)
         for (auto& [id, r] : requests_)

@@ -78,7 +78,7 @@ void fsm::on(const input::lift& q) {
     if (synced_)
         for (const auto& [name, server] : state_.servers)
             if (server.need && (q.server.empty() || name == q.server))
-                requests_[q.id].lifting[name] = server.start;
+                requests_[q.id].starts[name] = server.start;
 }
 void fsm::on(const input::fence_news& q) {
     ask(q.id, request_kind::fence_news, {}, q.node);
@@ -210,12 +210,12 @@ bool fsm::settle(ticket id, request& r) {
     case request_kind::lift: {
         if (!r.server.empty() && !v)
             return finish(request_status::no_such_server, "no server " + r.server + " is known");
-        if (r.lifting.empty())
+        if (r.starts.empty())
             return finish(request_status::void_now,
                           in_grace(state_) ? "no such server NEEDs: the grace is being lifted"
                                            : "there is no grace to lift");
         bool waiting = false;
-        for (const auto& [name, start] : r.lifting) {
+        for (const auto& [name, start] : r.starts) {
             const server_state& server = state_.servers.at(name);
             if (server.need && server.start != start)
                 return finish(request_status::void_now,
@@ -245,21 +245,34 @@ bool fsm::settle(ticket id, request& r) {
             return finish(request_status::no_such_node,
                           "no node " + std::to_string(r.node.value) + " is known");
         // News only: START for what it hosts; proof of fencing comes from the DLM alone.
-        bool waiting = false, need = false;
+        bool waiting = false, need = false, lives = false;
         for (const auto& [name, server] : state_.servers) {
             if (server.need)
                 need = true;
             if (server.host != r.node || server.records.empty() || server.need)
                 continue;
+            // Bad scenario: a node that lives answers at once that it has lost nothing, and that is
+            // said and answered again, grace for grace, until all happen to enforce at one moment.
+            if (const auto own = r.starts.find(name); own != r.starts.end() &&
+                                                      own->second != start_count{} &&
+                                                      own->second <= server.start) {
+                lives = true;
+                continue;
+            }
             waiting = true;
-            if (once(said::start, name, server.start.value))
+            if (once(said::start, name, server.start.value)) {
+                r.starts[name] = {};
                 send(msg::start{name, msg::start_reason::asked});
+            }
         }
         if (waiting)
             return false;
-        if (!need || everyone_enforces(r.node))
-            return finish(request_status::done);
-        return false;
+        if (!need)
+            return finish(request_status::done,
+                          "node " + name_of(r.node) +
+                              (lives ? " lives, and its servers have lost nothing"
+                                     : " hosts no server with clients on record"));
+        return everyone_enforces(r.node) ? finish(request_status::done) : false;
     }
     case request_kind::bypass_on:
     case request_kind::bypass_off: {

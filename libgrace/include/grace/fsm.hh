@@ -150,7 +150,8 @@ private:
         bool delivered = false;
         bool counted = false;   // … and was not void
         instant idle_since = 0; // this node could do nothing about it since then; 0: it can
-        std::map<std::string, start_count> lifting; // lift: which STARTs it ends
+        // lift: which STARTs it ends; fence_news: those that it said (0: not delivered yet)
+        std::map<std::string, start_count> starts;
     };
     // On its way to a joiner, or (to none) to all; the state is of the position of that HELLO.
     struct outgoing_snapshot {
