@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
         std::string name;
         std::optional<control_client> client;
     } connection;
-    std::optional<ctl::terminal> terminal; // of `watch`
+    ctl::terminal terminal; // of `watch`
     ctl::surroundings world{
         std::cout,
         std::cerr,
@@ -55,16 +55,8 @@ int main(int argc, char** argv) {
             return doctor::collect(runtime_dir, database);
         },
         ctl::run_program,
-        [&] {
-            terminal.emplace();
-            return terminal->open();
-        },
-        [&](double seconds) {
-            if (!terminal) {
-                terminal.emplace();
-            }
-            return terminal->wait(seconds);
-        }};
+        [&] { return terminal.open(); },
+        [&](double seconds) { return terminal.wait(seconds); }};
     try {
         return ctl::run(argc, argv, world);
     } catch (const std::exception& e) {

@@ -93,17 +93,9 @@ private:
 
 } // namespace
 
-terminal::terminal() {
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
-        sigaddset(&set, s);
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 terminal::~terminal() {
-    ::close(signals_);
+    if (signals_ >= 0)
+        ::close(signals_);
 }
 
 std::unique_ptr<watch_screen> terminal::open() {
@@ -112,30 +104,37 @@ std::unique_ptr<watch_screen> terminal::open() {
         std::strcmp(kind, "dumb") == 0)
         return nullptr;
     std::setlocale(LC_CTYPE, "");
+    sigset_t set, before;
+    sigemptyset(&set);
+    for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
+        sigaddset(&set, s);
+    sigprocmask(SIG_BLOCK, &set, &before);
     SCREEN* const screen = newterm(kind, stdout, stdin);
-    if (screen == nullptr) // it cannot do what is needed, or nobody knows it
+    if (screen == nullptr) { // it cannot do what is needed, or nobody knows it
+        sigprocmask(SIG_SETMASK, &before, nullptr);
         return nullptr;
-    drawn_on_ = true;
+    }
+    signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return std::make_unique<curses_screen>(screen);
 }
 
 bool terminal::wait(double seconds) {
+    const bool drawn_on = signals_ >= 0;
     // Of standard output only that nobody reads it any more.
-    std::array<pollfd, 2> ends = {{{signals_, POLLIN, 0},
-                                   {drawn_on_ ? STDIN_FILENO : STDOUT_FILENO,
-                                    static_cast<short>(drawn_on_ ? POLLIN : 0), 0}}};
+    std::array<pollfd, 2> ends = {
+        {{signals_, POLLIN, 0},
+         {drawn_on ? STDIN_FILENO : STDOUT_FILENO, static_cast<short>(drawn_on ? POLLIN : 0), 0}}};
     const int ready =
         ::poll(ends.data(), ends.size(), static_cast<int>(std::lround(seconds * 1000)));
     if (ready < 0)
         return errno == EINTR; // stopped and continued
+    if (!drawn_on)
+        return (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
     for (signalfd_siginfo s{}; ::read(signals_, &s, sizeof s) == sizeof s;) {
         if (s.ssi_signo != SIGWINCH)
             return false;
-        if (drawn_on_)
-            curses_screen::resize();
+        curses_screen::resize();
     }
-    if (!drawn_on_)
-        return (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
     if (ends[1].revents == 0)
         return true;
     int keys = 0;
