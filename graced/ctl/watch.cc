@@ -282,32 +282,29 @@ private:
             add(at(s_, "blocked_by"), "waits: ", ink::busy);
             add(at(s_, "warnings"), "!! ", ink::bad);
         }
+        // At most so many lines of each; the last one is cut off at the edge if there is more.
+        const auto lay_out = [&](std::size_t of_each) {
+            std::vector<screen_line> lines;
+            for (const alarm& a : all) {
+                const std::string indent(a.first.size() + 1, ' ');
+                const auto parts = wrapped(a.text, width_ - std::min(width_, indent.size() + 1));
+                for (std::size_t i = 0; i < std::min(parts.size(), of_each); ++i) {
+                    const bool cut = i + 1 == of_each && i + 1 < parts.size();
+                    lines.push_back({{i == 0 ? " " + a.first : indent, a.colour},
+                                     {parts[i] + (cut ? " " + parts[i + 1] : ""), a.colour}});
+                }
+            }
+            return lines;
+        };
         const std::size_t most = std::max<std::size_t>(1, height_ / 5);
-        std::vector<screen_line> shown;
-        std::vector<std::size_t> begins;
-        for (const alarm& a : all) {
-            begins.push_back(shown.size());
-            const std::string indent(a.first.size() + 1, ' ');
-            bool first = true;
-            const std::size_t taken = std::min(width_, indent.size() + 1);
-            for (const std::string& part : wrapped(a.text, width_ - taken)) {
-                shown.push_back({{first ? " " + a.first : indent, a.colour}, {part, a.colour}});
-                first = false;
-            }
-        }
+        std::vector<screen_line> shown = lay_out(most + 1);
+        if (shown.size() > most)
+            shown = lay_out(std::max<std::size_t>(1, most / all.size()));
         if (shown.size() > most) {
-            // Of each at least how it begins, then "+N more".
-            if (all.size() > 1) {
-                shown.clear();
-                for (std::size_t i = 0; i < all.size() && shown.size() < most; ++i)
-                    shown.push_back({{" " + all[i].first + all[i].text, all[i].colour}});
-                if (all.size() > most)
-                    shown.back() = {
-                        {" +" + std::to_string(all.size() - most + 1) + " more: gracectl status",
-                         all[most - 1].colour}};
-            } else {
-                shown = {{{" " + all[0].first + all[0].text, all[0].colour}}};
-            }
+            shown.resize(most);
+            shown.back() = {
+                {" +" + std::to_string(all.size() - most + 1) + " more: gracectl status",
+                 all[most - 1].colour}};
         }
         alarm_begin_ = lines_.size();
         for (screen_line& l : shown)

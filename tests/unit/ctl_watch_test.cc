@@ -248,6 +248,25 @@ TEST_CASE("a daemon that does not answer: said, how old the picture is, and noth
     CHECK(colour_of(v, "RECLAIMING") == ink::faint);
 }
 
+TEST_CASE(
+    "what is wrong and what is waited for: in full, else how each begins, else how many more") {
+    watch_view v = in_grace();
+    const std::string longer =
+        "the lock table is an embedded stand-in for the DLM: it protects nothing "
+        "beyond this machine; for tests only";
+    v.status["warnings"] = {longer};
+    CHECK(contains(joined(drawn(v, 80, 24)), "  beyond this machine; for tests only\n"));
+    v.status["blocked_by"] = {"one reason", longer, longer};
+    std::string all = joined(drawn(v, 80, 24));
+    CHECK(contains(all, " waits: one reason\n"));
+    CHECK(contains(
+        all, " !! the lock table is an embedded stand-in for the DLM: it protects nothing bey…"));
+    v.status["warnings"] = {longer, longer, longer};
+    all = joined(drawn(v, 80, 24));
+    CHECK(contains(all, " waits: the lock table"));
+    CHECK(contains(all, " +3 more: gracectl status\n"));
+}
+
 TEST_CASE("the bar: full only when all have reclaimed; ASCII where the terminal has no more") {
     watch_view v = in_grace();
     v.status["servers"] = {server("vs1", 2, true, 999'999, 1'000'000)};

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import time
 
 from harness import BIN
 from processes import Program, Skip, run, wait
@@ -139,6 +140,20 @@ def test_terminal_is_restored(make):
         assert terminal.state() == ["1", "0"], terminal.state()
         assert terminal.settings() == before
 
+    def descriptors(seconds):
+        """The fewest in that time: an attempt to connect has some."""
+        path, found, end = f"/proc/{terminal.pid_of('gracectl')}/fd", [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            found.append(len(os.listdir(path)))
+            time.sleep(0.05)
+        return min(found)
+
+    def asks_without_leaking():
+        """A watch that is left alone for a night must not run out of descriptors."""
+        before = descriptors(3)
+        time.sleep(6)
+        assert descriptors(3) <= before, before
+
     def no_trouble():
         wait(lambda: "!! graced" not in terminal.screen(), 20, lambda: f"no trouble:\n{terminal.screen()}")
 
@@ -146,11 +161,13 @@ def test_terminal_is_restored(make):
     terminal.wait_text("NORMAL")
     node.graced.kill()
     terminal.wait_text(r"!! graced [^!]*\(shown\s+is how it was \d+ s\s+ago")
+    asks_without_leaking()
     node.start_graced()
     terminal.wait_text(r"graced answers again", 20)
     no_trouble()
     node.graced.signal(signal.SIGSTOP)
     terminal.wait_text(r"!! graced [^!]*(no|not)\s+answer", 20)
+    asks_without_leaking()
     node.graced.signal(signal.SIGCONT)
     no_trouble()
     terminal.wait_text("NORMAL", 20)
