@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "graced/daemon.hh"
 
+#include "graced/event_json.hh"
 #include "graced/hex.hh"
 #include "graced/metrics.hh"
 #include "graced/status.hh"
@@ -414,11 +415,34 @@ void daemon::watch() {
         clock_gettime(CLOCK_REALTIME, &t);
         auto events =
             watch_.look(engine_->machine(), boottime(), t.tv_sec * 1000 + t.tv_nsec / 1'000'000);
+        if (news_number_ == 0)
+            news_number_ = static_cast<std::uint64_t>(boottime() / 1'000'000);
+        for (const grace_event& e : events) {
+            news_.push_back(e);
+            ++news_number_;
+        }
+        while (news_.size() > max_news)
+            news_.pop_front();
+        // Graces are kept, not what happens between them.
+        std::erase_if(events, [](const grace_event& e) { return !e.at; });
         if (graces_)
             graces_->put(std::move(events));
     } catch (const std::exception& e) {
         spdlog::error("what happens in this grace is not kept: {}", e.what());
     }
+}
+
+nlohmann::json daemon::news_after(std::uint64_t number) const {
+    nlohmann::json all = nlohmann::json::array();
+    for (std::size_t i = 0; i < news_.size(); ++i) {
+        const std::uint64_t its = news_number_ - (news_.size() - 1 - i);
+        if (its <= number)
+            continue;
+        all.push_back(event_json(news_[i]));
+        all.back()["epoch"] = news_[i].at.value;
+        all.back()["number"] = its;
+    }
+    return all;
 }
 
 void daemon::after_inputs() {
@@ -662,8 +686,12 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
     };
     const ticket id{h.id()};
 
-    if (verb == "status")
-        return h.finish(status());
+    if (verb == "status") {
+        nlohmann::json now = status();
+        if (r.contains("events_after"))
+            now["events"] = news_after(r["events_after"].get<std::uint64_t>());
+        return h.finish(std::move(now));
+    }
     if (verb == "metrics") {
         const std::string format = r.value("format", "openmetrics");
         return h.finish({{"format", format}, {"text", metrics(format)}});

@@ -20,6 +20,7 @@
 #include "graced/nfs3_tracker.hh"
 #include "graced/record_import.hh"
 
+#include <deque>
 #include <memory>
 #include <optional>
 
@@ -82,6 +83,7 @@ private:
     nlohmann::json status() const;
     [[nodiscard]] std::string metrics(const std::string& format) const;
     void watch();
+    [[nodiscard]] nlohmann::json news_after(std::uint64_t number) const;
     std::optional<node_id> find_node(const std::string& name_or_id) const;
 
     config config_;
@@ -107,6 +109,11 @@ private:
     std::optional<instance_registry> instances_;
     std::unique_ptr<engine> engine_;
     grace_watch watch_;
+    // The last events, for `gracectl watch`. Their numbers begin at the time since boot in ms: so
+    // they go on rising in the next daemon's life.
+    static constexpr std::size_t max_news = 200;
+    std::deque<grace_event> news_;
+    std::uint64_t news_number_ = 0; // of the last one
 
     std::map<std::uint64_t, reply_handle> asked_;
     std::map<std::uint64_t, nlohmann::json> importing_; // imports that wait for their server

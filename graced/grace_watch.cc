@@ -102,6 +102,8 @@ std::vector<grace_event> grace_watch::look(const fsm& f, instant now, std::int64
         compare_servers(f, is, was_synced);
         if (is.current_phase != seen_.current_phase)
             say({.what = "phase", .detail = is.current_phase});
+    } else if (was_synced) {
+        compare_out_of_grace(is, now, realtime_ms);
     }
     seen_ = std::move(is);
     return std::exchange(out_, {});
@@ -175,8 +177,20 @@ void grace_watch::compare_nodes(const seen& is) {
             say_of("fenced");
         if (n.synced && !was.synced)
             say_of("joined");
-        if (n.enforcing != was.enforcing && (n.enforcing || n.live))
+        if (open_ && n.enforcing != was.enforcing && (n.enforcing || n.live))
             say_of(n.enforcing ? "enforcing" : "not_enforcing");
+    }
+}
+
+void grace_watch::compare_out_of_grace(const seen& is, instant now, std::int64_t realtime_ms) {
+    at_ = recovery_ = {};
+    base_ = realtime_ms - now / 1'000'000;
+    said_ = 0;
+    compare_nodes(is);
+    for (const auto& [name, v] : is.servers) {
+        const auto was = seen_.servers.find(name);
+        if (v.host_id && (was == seen_.servers.end() || was->second.host_id != v.host_id))
+            say({.what = "hosted", .node = v.host, .server = name});
     }
 }
 

@@ -11,7 +11,7 @@
 namespace grace {
 
 struct grace_event {
-    epoch at = {};         // C of the grace
+    epoch at = {};         // C of the grace; 0: out of one (died, left, joined, hosted only)
     epoch recovery = {};   // R
     std::int64_t time = 0; // ms since 1970. Within a grace by CLOCK_BOOTTIME: a clock that is set
                            // in its midst makes nothing last longer or shorter
@@ -75,6 +75,7 @@ private:
     void begin(const fsm&, const seen&, bool was_synced, instant now, std::int64_t realtime_ms);
     void end(const char* how, instant now);
     void compare_nodes(const seen&);
+    void compare_out_of_grace(const seen&, instant now, std::int64_t realtime_ms);
     void compare_servers(const fsm&, const seen&, bool was_synced);
 
     bool synced_ = false, open_ = false;

@@ -18,12 +18,13 @@ graced_adapter(gracectl_verbs SOURCES ctl/gracectl.cc ctl/render.cc ctl/view_ver
                ctl/grace_verbs.cc ctl/gate_verbs.cc ctl/server_verbs.cc ctl/config_verbs.cc ctl/record_verbs.cc
                ctl/import_verbs.cc ctl/server_care.cc ctl/doctor_verb.cc ctl/program.cc
                ctl/metrics_verbs.cc ctl/history_verbs.cc ctl/history.cc ctl/history_svg.cc
+               ctl/watch_verb.cc ctl/watch.cc
                LIBS graced_checks graced_config graced_grace_history graced_history graced_import graced_nfsd_clients
                     nlohmann_json::nlohmann_json CLI11::CLI11)
 target_compile_definitions(gracectl_verbs PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
-add_executable(gracectl ctl/main.cc)
+add_executable(gracectl ctl/main.cc ctl/terminal.cc)
 target_link_libraries(gracectl PRIVATE gracectl_verbs graced_control_client graced_node_view graced_doctor graced_shim
-                      graced_flags)
+                      PkgConfig::curses graced_flags)
 install(TARGETS gracectl DESTINATION ${CMAKE_INSTALL_SBINDIR})
 
 # Completion: one program that knows what may come next, and what each shell needs to ask it.

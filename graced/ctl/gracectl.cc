@@ -41,7 +41,7 @@ std::string text_at(const json& j, const char* key) {
 void session::failed(int exit, const std::string& word, const std::string& text) {
     code = exit;
     if (as_json) {
-        around.out << json{{"ok", false}, {"code", word}, {"error", text}}.dump(2) << "\n";
+        around.out << json{{"ok", false}, {"code", word}, {"error", text}}.dump(indent) << "\n";
     } else {
         around.err << "gracectl: " << text << "\n";
     }
@@ -81,7 +81,7 @@ std::optional<json> session::heard(const result<json>& answer) {
         code = exit_for_code(word);
         code = code == exit_ok ? exit_failed : code;
         if (as_json) {
-            around.out << answer->dump(2, ' ', false, json::error_handler_t::replace) << "\n";
+            around.out << answer->dump(indent, ' ', false, json::error_handler_t::replace) << "\n";
         } else {
             around.err << "gracectl: " << (text.empty() ? word : text) << "\n";
         }
@@ -92,7 +92,7 @@ std::optional<json> session::heard(const result<json>& answer) {
 
 void session::print(const json& answer, const std::function<std::string(const json&)>& render) {
     if (as_json) {
-        around.out << answer.dump(2, ' ', false, json::error_handler_t::replace) << "\n";
+        around.out << answer.dump(indent, ' ', false, json::error_handler_t::replace) << "\n";
     } else {
         around.out << render(answer);
     }
@@ -122,6 +122,7 @@ int run(int argc, const char* const* argv, surroundings& around) {
     add_server_care(app, s);
     add_gate_verbs(app, s);
     add_metrics_verbs(app, s);
+    add_watch_verb(app, s);
     add_history_verbs(app, s);
     add_record_verbs(app, s);
     add_import_verbs(app, s);
@@ -129,7 +130,8 @@ int run(int argc, const char* const* argv, surroundings& around) {
     add_doctor_verb(app, s);
     add_server_verbs(app, s);
     for (CLI::App* verb : app.get_subcommands(nullptr)) {
-        verb->footer(exit_codes_help);
+        const std::string examples = verb->get_footer(); // if it has any
+        verb->footer(examples + (examples.empty() ? "" : "\n") + exit_codes_help);
     }
     try {
         app.parse(argc, argv);

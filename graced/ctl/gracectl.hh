@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <iosfwd>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -19,6 +20,8 @@ class App;
 }
 
 namespace grace::ctl {
+
+class watch_screen; // watch.hh
 
 using nlohmann::json;
 using progress = std::function<void(const std::string&)>;
@@ -50,6 +53,9 @@ struct surroundings {
     std::function<result<program_output>(const std::vector<std::string>& command,
                                          std::chrono::seconds limit)>
         run_program = {};
+    // For `watch`. No screen, or an empty pointer: it prints lines.
+    std::function<std::unique_ptr<watch_screen>()> open_screen = {};
+    std::function<bool(double seconds)> wait = {}; // false: it is to end
 };
 
 class session {
@@ -60,6 +66,7 @@ public:
     bool as_json = false;
     std::string ipc_name; // empty: from the configuration file, or `graced`
     int code = exit_ok;
+    int indent = 2; // of JSON; -1: on one line
 
     // Where the daemon listens.
     [[nodiscard]] std::string daemon_name() const;
@@ -86,6 +93,7 @@ void add_server_verbs(CLI::App&, session&);  // server-… (for agents, hidden)
 void add_record_verbs(CLI::App&, session&);  // record replay
 void add_metrics_verbs(CLI::App&, session&); // metrics
 void add_history_verbs(CLI::App&, session&); // history
+void add_watch_verb(CLI::App&, session&);    // watch
 void add_import_verbs(CLI::App&, session&);  // import export
 void add_config_verbs(CLI::App&, session&);  // config check|show|server
 

@@ -2,7 +2,9 @@
 #include "graced/ctl/history.hh"
 
 #include "grace/describe.hh"
+#include "graced/ctl/reading.hh"
 #include "graced/ctl/render.hh"
+#include "graced/event_json.hh"
 #include "graced/hex.hh"
 
 #include <algorithm>
@@ -28,32 +30,26 @@ std::string after(double seconds) {
     return text.data();
 }
 
-std::string of_all(const json& count, const json& all) {
-    return count.dump() + " of " + all.dump();
-}
-
-std::string padded(std::string s, std::size_t width, bool right = false) {
-    const std::size_t wide = static_cast<std::size_t>(
-        std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-    const std::string space(width > wide ? width - wide : 0, ' ');
-    return right ? space + s : s + space;
+std::string of_all(const json& e) {
+    return number(e, "count") + " of " + number(e, "all");
 }
 
 std::string outcome_of(const json& g) {
     return g["outcome"].is_string() ? g["outcome"].get<std::string>() : "on";
 }
 
-// The event in words; node and server stand in it.
-std::string in_words(const json& e) {
-    const std::string what = e["what"], node = e["node"], server = e["server"],
-                      detail = e["detail"];
+} // namespace
+
+std::string event_in_words(const json& e) {
+    const std::string what = text(e, "what"), node = text(e, "node", ""),
+                      server = text(e, "server", ""), detail = text(e, "detail", "");
     if (what == "began")
         return "began: " + detail;
     if (what == "found")
         return "this node came in the midst of it";
     if (what == "need")
         return "server " + server + " NEEDs: " + (detail.empty() ? std::string() : detail + "; ") +
-               e["all"].dump() + " on record" + (node.empty() ? "" : ", hosted by " + node);
+               number(e, "all") + " on record" + (node.empty() ? "" : ", hosted by " + node);
     if (what == "phase")
         return "phase " + detail;
     if (what == "enforcing")
@@ -73,10 +69,9 @@ std::string in_words(const json& e) {
     if (what == "open")
         return "server " + server + ": reclaim is open on this node";
     if (what == "done")
-        return "server " + server + " NEEDs no longer: " + of_all(e["count"], e["all"]) +
-               " have reclaimed";
+        return "server " + server + " NEEDs no longer: " + of_all(e) + " have reclaimed";
     if (what == "purged")
-        return "server " + server + ": " + of_all(e["count"], e["all"]) + " purged";
+        return "server " + server + ": " + of_all(e) + " purged";
     if (what == "purge")
         return "node " + node + " is the last out and purges";
     if (what == "lifted")
@@ -91,8 +86,6 @@ std::string in_words(const json& e) {
         return "what followed was too much to be kept";
     return what + " " + node + server + detail;
 }
-
-} // namespace
 
 json grace_json(const grace_story& g, const std::vector<history_event>& names) {
     json all = {{"epoch", g.at.value},
@@ -113,13 +106,7 @@ json grace_json(const grace_story& g, const std::vector<history_event>& names) {
     std::uint64_t purged = 0;
     for (const grace_event& e : g.events) {
         const double at = in_seconds(e.time);
-        all["events"].push_back({{"time", at},
-                                 {"what", e.what},
-                                 {"node", e.node},
-                                 {"server", e.server},
-                                 {"detail", e.detail},
-                                 {"count", e.count},
-                                 {"all", e.all}});
+        all["events"].push_back(event_json(e));
         if (e.what == "node")
             all["nodes"].push_back(e.node);
         if (e.what == "phase" || e.what == "lifted" || e.what == "followed" || e.what == "lost" ||
@@ -172,13 +159,13 @@ std::string render_graces(const json& answer, double now) {
     const json& graces = answer["graces"];
     if (graces.empty())
         return "This node has seen no grace yet.\n";
-    std::string out = padded("EPOCH", 6, true) + "  " + padded("BEGAN", 43) + padded("LASTED", 11) +
-                      padded("ENDED", 10) + padded("PURGED", 7, true) + "\n";
+    std::string out = padded("EPOCH", 6, true) + "  " + padded("BEGAN", 45) + padded("LASTED", 11) +
+                      padded("ENDED", 9) + padded("PURGED", 7, true) + "\n";
     for (const json& g : graces) {
         out += padded(g["epoch"].dump(), 6, true) + "  " +
-               padded(format_time(g["began"].get<double>(), now), 43) +
+               padded(format_time(g["began"].get<double>(), now), 45) +
                padded(g["lasted"].is_null() ? "-" : after(g["lasted"].get<double>()), 11) +
-               padded(outcome_of(g), 10) + padded(g["purged"].dump(), 7, true) + "\n";
+               padded(outcome_of(g), 9) + padded(g["purged"].dump(), 7, true) + "\n";
         out += std::string(8, ' ') +
                (g["why"].get<std::string>().empty() ? "this node came in the midst of it"
                                                     : g["why"].get<std::string>()) +
@@ -232,8 +219,8 @@ std::string render_grace(const json& g, double now) {
     out += "\n" + padded("AFTER", 12, true) + "  EVENT\n";
     for (const json& e : g["events"])
         if (e["what"] != "node")
-            out += padded(after(e["time"].get<double>() - began), 12, true) + "  " + in_words(e) +
-                   "\n";
+            out += padded(after(e["time"].get<double>() - began), 12, true) + "  " +
+                   event_in_words(e) + "\n";
     for (const char* what : {"reclaimed", "purged"}) {
         std::size_t n = 0;
         for (const json& c : g["clients"]) {

@@ -15,6 +15,8 @@ namespace grace::ctl {
 // seconds since 1970. `names`: of clients, as far as they are known.
 nlohmann::json grace_json(const grace_story&, const std::vector<history_event>& names = {});
 
+// One of the events, of `watch` too, without its time.
+std::string event_in_words(const nlohmann::json& event);
 // `graces`: {"graces": [...]}, without events.
 std::string render_graces(const nlohmann::json& graces, double now);
 std::string render_grace(const nlohmann::json& grace, double now);

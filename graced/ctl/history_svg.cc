@@ -374,6 +374,10 @@ private:
                 all.push_back({e["time"].get<double>(), node + " fenced"});
             else if (what == "purge")
                 all.push_back({e["time"].get<double>(), "purge by " + node});
+            else if (what == "lost")
+                all.push_back({e["time"].get<double>(), "no state here"});
+            else if (what == "found" && e["time"] != grace_["began"])
+                all.push_back({e["time"].get<double>(), "here again"});
         }
         constexpr std::size_t most = 24;
         if (all.size() > most)
@@ -444,7 +448,12 @@ private:
             out_ += "<rect x=\"" + px(at) + "\" y=\"" + px(y_) +
                     "\" width=\"12\" height=\"12\" fill=\"" + l->fill + "\"/>\n";
             text(out_, at + 18, y_ + 10, means, "fill=\"#444444\" font-size=\"11\"");
-            at += 18 + width_of(means) + 22;
+            at += 18 + width_of(means) * 11 / 12 + 22;
+        }
+        if (!over_all_.empty()) {
+            out_ += "<path d=\"M" + px(at + 5) + " " + px(y_) +
+                    "v12\" stroke=\"#594400\" stroke-width=\"2\"/>\n";
+            text(out_, at + 14, y_ + 10, "reclaim opens", "fill=\"#444444\" font-size=\"11\"");
         }
         y_ += 26;
     }

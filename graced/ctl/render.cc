@@ -3,6 +3,7 @@
 #include "graced/ctl/render.hh"
 
 #include "grace/record_key.hh"
+#include "graced/ctl/reading.hh"
 #include "graced/hex.hh"
 
 #include <algorithm>
@@ -23,69 +24,6 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t page_width = 80;
-
-// --- reading, tolerant ---
-
-const json& at(const json& j, const char* key) {
-    static const json nothing;
-    if (!j.is_object()) {
-        return nothing;
-    }
-    const auto found = j.find(key);
-    return found == j.end() ? nothing : *found;
-}
-
-// Names come from elsewhere: none of them may steer the terminal.
-std::string clean(std::string s) {
-    for (char& c : s) {
-        const auto u = static_cast<unsigned char>(c);
-        if (u < 0x20 || u == 0x7f) {
-            c = '?';
-        }
-    }
-    return s;
-}
-
-std::string text(const json& j, const char* key, const std::string& otherwise = "?") {
-    const json& v = at(j, key);
-    return v.is_string() ? clean(v.get<std::string>()) : otherwise;
-}
-
-std::string number(const json& j, const char* key, const std::string& otherwise = "?") {
-    const json& v = at(j, key);
-    return v.is_number() ? v.dump() : otherwise;
-}
-
-std::uint64_t count(const json& j, const char* key) {
-    const json& v = at(j, key);
-    return v.is_number_unsigned() ? v.get<std::uint64_t>() : 0;
-}
-
-std::optional<bool> maybe(const json& j, const char* key) {
-    const json& v = at(j, key);
-    return v.is_boolean() ? std::optional<bool>(v.get<bool>()) : std::nullopt;
-}
-
-bool yes(const json& j, const char* key) {
-    return maybe(j, key).value_or(false);
-}
-
-std::optional<double> moment(const json& j, const char* key) {
-    const json& v = at(j, key);
-    return v.is_number() ? std::optional<double>(v.get<double>()) : std::nullopt;
-}
-
-// --- layout ---
-
-std::size_t width_of(const std::string& s) {
-    return static_cast<std::size_t>(
-        std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
-std::string padded(const std::string& s, std::size_t width, bool right = false) {
-    const std::string space(width > width_of(s) ? width - width_of(s) : 0, ' ');
-    return right ? space + s : s + space;
-}
 
 // Columns as wide as their widest cell. A header that starts with '>' aligns to the right.
 class table {
@@ -153,46 +91,7 @@ std::string field(const std::string& name, const std::string& value) {
     return wrapped("  " + padded(name, 11), value);
 }
 
-// --- the words for states ---
-
-std::map<std::string, std::string> node_names(const json& status) {
-    std::map<std::string, std::string> names;
-    for (const json& node : at(status, "nodes")) {
-        names[number(node, "id")] = text(node, "name", "node " + number(node, "id"));
-    }
-    return names;
-}
-
-std::string host_of(const json& server, const std::map<std::string, std::string>& names) {
-    const std::string id = number(server, "host", "");
-    if (id.empty() || id == "0") {
-        return "nobody";
-    }
-    const auto found = names.find(id);
-    return found == names.end() ? "node " + id : found->second;
-}
-
-std::string node_state(const json& node) {
-    const std::optional<bool> fenced = maybe(node, "fenced");
-    std::string state;
-    if (yes(node, "member")) {
-        state = yes(node, "synced") ? "up" : "graced is joining";
-        if (maybe(node, "attached") == false) {
-            state += ", GATE NOT ATTACHED";
-        }
-    } else if (yes(node, "live")) {
-        state = maybe(node, "attached") == false ? "up, graced NEVER RAN since boot"
-                                                 : "up, graced NOT RUNNING";
-    } else {
-        state = "away";
-    }
-    if (yes(node, "down")) {
-        state = fenced == true ? "dead, fenced" : "dead, NOT PROVEN FENCED";
-    } else if (fenced) {
-        state += *fenced ? ", fenced" : ", NOT PROVEN FENCED";
-    }
-    return state;
-}
+// --- tables ---
 
 std::string servers_table(const json& status, double now) {
     const json& servers = at(status, "servers");
@@ -248,6 +147,45 @@ std::string loud(const char* title, const json& lines) {
 }
 
 } // namespace
+
+std::map<std::string, std::string> node_names(const json& status) {
+    std::map<std::string, std::string> names;
+    for (const json& node : at(status, "nodes")) {
+        names[number(node, "id")] = text(node, "name", "node " + number(node, "id"));
+    }
+    return names;
+}
+
+std::string host_of(const json& server, const std::map<std::string, std::string>& names) {
+    const std::string id = number(server, "host", "");
+    if (id.empty() || id == "0") {
+        return "nobody";
+    }
+    const auto found = names.find(id);
+    return found == names.end() ? "node " + id : found->second;
+}
+
+std::string node_state(const json& node) {
+    const std::optional<bool> fenced = maybe(node, "fenced");
+    std::string state;
+    if (yes(node, "member")) {
+        state = yes(node, "synced") ? "up" : "graced is joining";
+        if (maybe(node, "attached") == false) {
+            state += ", GATE NOT ATTACHED";
+        }
+    } else if (yes(node, "live")) {
+        state = maybe(node, "attached") == false ? "up, graced NEVER RAN since boot"
+                                                 : "up, graced NOT RUNNING";
+    } else {
+        state = "away";
+    }
+    if (yes(node, "down")) {
+        state = fenced == true ? "dead, fenced" : "dead, NOT PROVEN FENCED";
+    } else if (fenced) {
+        state += *fenced ? ", fenced" : ", NOT PROVEN FENCED";
+    }
+    return state;
+}
 
 std::string format_duration(double seconds) {
     const auto s = static_cast<std::int64_t>(std::llround(std::abs(seconds)));

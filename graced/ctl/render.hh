@@ -3,6 +3,7 @@
 // another type reads as unknown, so that an older gracectl survives a newer daemon.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -23,6 +24,12 @@ std::string render_dump(const nlohmann::json& status);
 std::string render_doctor(const nlohmann::json& answer);
 // A simple answer: its "detail", or `otherwise`.
 std::string render_done(const nlohmann::json& answer, const std::string& otherwise);
+
+// By number, as JSON has it.
+std::map<std::string, std::string> node_names(const nlohmann::json& status);
+std::string host_of(const nlohmann::json& server, const std::map<std::string, std::string>& names);
+// "up", "dead, NOT PROVEN FENCED", …
+std::string node_state(const nlohmann::json& node);
 
 // 2026-01-02T03:04:05+01:00 (12 s ago); local time.
 std::string format_time(double realtime, double now);

@@ -19,6 +19,10 @@ add_executable(ctl_render_test unit/ctl_render_test.cc)
 target_link_libraries(ctl_render_test PRIVATE gracectl_verbs graced_flags doctest::doctest)
 add_test(NAME ctl_render COMMAND ctl_render_test)
 
+add_executable(ctl_watch_test unit/ctl_watch_test.cc)
+target_link_libraries(ctl_watch_test PRIVATE gracectl_verbs graced_flags doctest::doctest)
+add_test(NAME ctl_watch COMMAND ctl_watch_test)
+
 add_executable(ctl_verbs_test unit/ctl_verbs_test.cc)
 target_compile_definitions(ctl_verbs_test PRIVATE GRACED_VERSION="${PROJECT_VERSION}")
 target_link_libraries(ctl_verbs_test PRIVATE gracectl_verbs graced_flags doctest::doctest)

@@ -243,6 +243,8 @@ TEST_CASE("gracectl history, without a daemon") {
     CHECK(g.run({"history", "5", "--file", file.c_str(), "--json"}) == ctl::exit_ok);
     const json grace = json::parse(g.out.str())["grace"];
     CHECK(grace["lasted"] == 21.0);
+    CHECK(contains(ctl::render_graces({{"graces", {grace}}}, start_ms / 1000.0 + 3599),
+                   "(59 min 59 s ago)  21.000 s"));
     CHECK(grace["purger"] == "node2");
     CHECK(grace["purged"] == 1);
     CHECK(grace["outcome"] == "lifted");
@@ -309,6 +311,16 @@ TEST_CASE(
     }
     CHECK(contains(svg, "purge by node2"));
     CHECK(contains(svg, "node1 fenced"));
+    CHECK(contains(svg, ">reclaim opens<"));
+    CHECK_FALSE(contains(svg, "here again"));
+    teller away{5};
+    away.say(0, {.what = "began", .detail = "x"})
+        .say(700, {.what = "lost"})
+        .say(900, {.what = "found"});
+    const std::string gap =
+        ctl::draw_grace(ctl::grace_json({epoch{5}, epoch{4}, start_ms, 0, "", "x", away.all}));
+    CHECK(contains(gap, ">no state here<"));
+    CHECK(contains(gap, ">here again<"));
 
     teller odd{8};
     odd.say(0, {.what = "found"})

@@ -164,7 +164,8 @@ TEST_CASE(
     }
     c.place(2, "C2 open [vs1] [node2]"); // only its host knows
     CHECK(std::ranges::none_of(c.told(3), [](auto& line) { return line.starts_with("C2 open"); }));
-    CHECK(c.events[1].empty());
+    CHECK(c.told(1) ==
+          std::vector<std::string>{"C0 hosted [vs1] [node1]", "C0 hosted [vs2] [node2]"});
 }
 
 TEST_CASE("a daemon that comes in the midst of a grace says so; a server's death after it is a "
@@ -188,8 +189,28 @@ TEST_CASE("a daemon that comes in the midst of a grace says so; a server's death
 TEST_CASE("nothing is told while nothing happens") {
     cluster c;
     c.host(1, "vs1", {"A"});
+    c.events.clear();
     c.run_for(seconds(60));
     CHECK(c.events.empty());
+}
+
+TEST_CASE("out of a grace: who hosts a server, daemons that go and come, a node that dies") {
+    cluster c;
+    c.events.clear();
+    c.host(1, "vs1", {});
+    CHECK(c.told(2) == std::vector<std::string>{"C0 hosted [vs1] [node1]"});
+    c.events.clear();
+    c.kill_daemon(3);
+    c.run_for(seconds(2));
+    CHECK(c.told(2) == std::vector<std::string>{"C0 left [node3]"});
+    c.start(3);
+    c.settle();
+    CHECK(c.told(2).back() == "C0 joined [node3]");
+    c.events.clear();
+    c.power_off(3); // it hosts nothing: no grace
+    c.run_for(seconds(5));
+    c.place(2, "C0 died [node3]");
+    CHECK(std::ranges::all_of(c.told(2), [](const auto& l) { return l.starts_with("C0 "); }));
 }
 
 TEST_CASE("metrics of a grace in its midst, and after it") {
