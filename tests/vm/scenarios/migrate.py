@@ -53,7 +53,7 @@ def run(cluster):
     assert not any(waiter.granted() for _, waiter in waiters)
     cluster.step(f"vs1 and vs2 moved at the same time, {len(over)} grace(s) until {over[-1][0] - began:.1f} s; the client has both locks")
     for server in _graced.SERVERS:
-        third.run(f"crm_resource --clear --resource {server}", timeout=60)
+        _pacemaker.clear(server, third)
 
     # A node goes into standby and comes back.
     began = time.monotonic()
