@@ -1,7 +1,5 @@
 """Pacemaker runs everything by the recipe of docs/pacemaker.md: a node with an NFS server dies, is fenced through the topology
-(power, then fence_graced), the server starts elsewhere, its client keeps its lock.
-
-DRAFT: has not run to its end yet."""
+(power, then fence_graced), the server starts elsewhere, its client keeps its lock."""
 
 import re
 import time
