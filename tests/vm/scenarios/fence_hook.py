@@ -1,6 +1,4 @@
-"""fence_graced as second device of a topology level: fencing is not over before every live node enforces, or its time is up.
-
-DRAFT: has not run to its end yet."""
+"""fence_graced as second device of a topology level: fencing is not over before every live node enforces, or its time is up."""
 
 import time
 
