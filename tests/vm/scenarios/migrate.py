@@ -1,6 +1,4 @@
-"""Planned moves: one grace for a move, one for two that overlap; no lock is lost, nobody else gets one.
-
-DRAFT: has not run to its end yet."""
+"""Planned moves: one grace for a move, one for two that overlap; no lock is lost, nobody else gets one."""
 
 import time
 
