@@ -1,6 +1,4 @@
-"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost.
-
-DRAFT: has not run to its end yet."""
+"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost."""
 
 import time
 
