@@ -236,11 +236,8 @@ logging {{
         """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match; a program that
         was started again (log-2, …) included."""
         time.sleep(0.4)  # the agent streams every 0.2 s
-        wanted = re.compile(rf"{re.escape(f'{vm}/{log}')}(-\d+)?")
-        return [
-            (when, line) for when, source, line in self.journal.merged(since)
-            if wanted.fullmatch(source) and re.search(pattern, line)
-        ]  # fmt: skip
+        sources = re.compile(rf"{re.escape(f'{vm}/{log}')}(-\d+)?$")
+        return [(when, line) for when, _, line in self.journal.merged(since, sources) if re.search(pattern, line)]
 
     def mounted(self, node):
         return node.run(f"mountpoint -q {MOUNT_POINT}", check=False, timeout=10).rc == 0

@@ -90,12 +90,16 @@ class Journal:
             source = f"{vm.name}/{log}"
             self.guest_lines += [(vm.clock, seen_boottime, time.monotonic(), source, line) for line in text.splitlines()]
 
-    def merged(self, since=0.0):
-        """[(host monotonic, source, line)], in order."""
+    def merged(self, since=0.0, sources=re.compile("")):
+        """[(host monotonic, source, line)], in order; of sources that match from their first letter on."""
         with self.lock:
-            lines = [(when, "host", line) for when, line in self.host_lines]
+            lines = [(when, "host", line) for when, line in self.host_lines if when >= since and sources.match("host")]
             # On a starved machine a guest's clock can run off by hours. The lines of a boot that failed are not of the future.
-            lines += [(min(clock.host_time(line, seen), came), source, line) for clock, seen, came, source, line in self.guest_lines]
+            # Stamps are read last: a hundred thousand of them (Pacemaker) take seconds, and scenarios poll.
+            lines += [
+                (min(clock.host_time(line, seen), came), source, line) for clock, seen, came, source, line in self.guest_lines
+                if came >= since and sources.match(source)
+            ]  # fmt: skip
         return sorted((entry for entry in lines if entry[0] >= since), key=lambda entry: entry[0])
 
     def write(self, path, since=0.0):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from . import image
@@ -109,6 +110,7 @@ class VM:
                 pass_fds=[guest_end.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         guest_end.close()
+        self._before_others()
         (self.run_dir / f"{self.name}.pid").write_text(f"{self.process.pid}\n")
         boot = self.boots
         self.channel = Channel(self.name, host_end, lambda message, now: self._on_message(boot, message, now))
@@ -253,6 +255,15 @@ class VM:
         return wait(condition, deadline_s, what, every)
 
     # --- private ---
+
+    def _before_others(self):
+        """Compilers beside it starve an emulated node until its cluster gives it up; the machine is theirs whenever it idles."""
+        try:
+            # Where there are autogroups, niceness counts within a session only, and this process has its own.
+            Path(f"/proc/{self.process.pid}/autogroup").write_text("-10")
+        except OSError:
+            pass
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, -10)
 
     def _new_boot_dir(self):
         for number in itertools.count(1):

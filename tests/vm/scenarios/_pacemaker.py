@@ -191,11 +191,21 @@ def survivor(cluster):
     return next(node for node in cluster.nodes if node.up())
 
 
+def order_move(resource, node):
+    """The first half of a move, for who has no time to wait for Pacemaker's word: clear() has to follow."""
+    node.run(f"crm_resource --move --resource {resource} --node {node.name}", timeout=60)
+
+
+def clear(resource, node):
+    """On `node`: takes the constraint of a move away."""
+    node.run(f"crm_resource --clear --resource {resource}", timeout=60)
+
+
 def move(cluster, resource, node, deadline=300):
     """What `pcs resource move` does: a constraint, the move, the constraint gone."""
-    node.run(f"crm_resource --move --resource {resource} --node {node.name}", timeout=60)
+    order_move(resource, node)
     wait_started(cluster, resource, deadline, on=node)
-    node.run(f"crm_resource --clear --resource {resource}", timeout=60)
+    clear(resource, node)
 
 
 def standby(node, on):
@@ -265,9 +275,16 @@ POINTS = {
     "the gate is closed": ("graced", r"gate: closed \("),
     "corosync has another membership": ("corosync", r"A new membership"),
     "the grace begins": ("graced", r"phase entering"),
-    "the DLM works again": ("kernel", r"dlm: graced: dlm_recover .* done"),
-    "reclaim is open": ("graced", r"phase reclaiming"),
+    "every live node enforces": ("graced", r"ENFORCING.* from node"),  # the last of them
+    "the DLM works again, graced's lockspace": ("kernel", r"dlm: graced: dlm_recover .* done"),
+    "the DLM works again, GFS2's lockspace": ("kernel", r"dlm: data: dlm_recover .* done"),
+    "GFS2 has replayed a journal": ("kernel", r"gfs2: .*jid=\d+: Done"),
+    "the dead are proven fenced, reclaim may be opened": ("graced", r"phase reclaiming"),
     "Pacemaker starts vs1": ("pacemaker", r"Requesting local execution of start operation for vs1"),
+    "graced-server asks graced": ("graced", r"START\(vs1, to host\) from node"),
+    "reclaim is open for vs1": ("graced", r"server vs1: reclaim is open"),
+    "nfsd of vs1 is up": ("graced", r"server vs1: nfsd is up"),
+    "its first client has reclaimed": ("graced", r"server vs1: upcall \d+ Create"),
     "vs1 is started": ("pacemaker", r"Result of start operation for vs1"),
     "nobody NEEDs": ("graced", r"phase lifting"),
     "the grace is lifted": ("graced", r"the grace is lifted"),
@@ -275,6 +292,12 @@ POINTS = {
 
 
 def points(cluster, node, since):
-    """What a failover consists of, as the logs of the node have it that takes over: [(what, when)]."""
-    found = [(what, cluster.logged(node, log, pattern, since)) for what, (log, pattern) in POINTS.items()]
-    return [(what, lines[0][0]) for what, lines in found if lines]
+    """What a failover consists of, as the logs of the node have it that takes over (either survivor replays GFS2's journal): [(what,
+    when)], in order."""
+    found = []
+    for what, (log, pattern) in POINTS.items():
+        nodes = [each for each in cluster.nodes if each.up()] if what.startswith("GFS2") else [node]
+        lines = sorted(line for each in nodes for line in cluster.logged(each, log, pattern, since))
+        if lines:
+            found.append((what, lines[-1 if what.startswith("every") else 0][0]))
+    return sorted(found, key=lambda point: point[1])

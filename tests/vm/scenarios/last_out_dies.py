@@ -1,6 +1,4 @@
-"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost.
-
-DRAFT: has not run to its end yet."""
+"""The node that is about to end the grace, or has just purged, dies: its own server's clients reclaim elsewhere, who was lost stays lost."""
 
 import time
 
@@ -22,14 +20,15 @@ def run(cluster):
     last = next(node for node in cluster.nodes if node not in (source, _pacemaker.wait_started(cluster, "vs2", 60)))
     lost.cut()
     began = time.monotonic()
-    _pacemaker.move(cluster, "vs1", last)
-    cluster.wait(lambda: _graced.server(last, "vs1").get("reclaimed") == 1, 60, "A to reclaim at vs1")
+    _pacemaker.order_move("vs1", last)
+    cluster.wait(lambda: _graced.server(last, "vs1").get("reclaimed") == 1, 300, "A to reclaim at vs1")
     assert _graced.status(source)["phase"] == "reclaiming"
     cluster.step(f"vs1 moved to {last}: A has reclaimed, B cannot; {last} will be the last out, and waits for B until the deadline")
 
     # Dies before: the same grace goes on, or another one, with B's record still good.
     off = time.monotonic()
     last.kill()
+    _pacemaker.clear("vs1", source)
     cluster.fence.wait(last, timeout=180, since=off)
     new = _pacemaker.wait_started(cluster, "vs1", 300)
     assert not cluster.logged(new, "graced", "is the last out and purges", began), "somebody purged"
@@ -48,13 +47,14 @@ def run(cluster):
     others = [node for node in cluster.nodes if node is not last]
     lost.cut()
     began = time.monotonic()
-    _pacemaker.move(cluster, "vs1", last)
+    _pacemaker.order_move("vs1", last)
     purged = cluster.wait(
         lambda: [l for node in others for l in cluster.logged(node, "graced", "is the last out and purges", began)],
-        _graced.GRACE_PERIOD * 4, "the purge", every=0.05,
+        300, "the purge", every=0.05,
     )  # fmt: skip
     off = time.monotonic()
     last.kill()
+    _pacemaker.clear("vs1", here)
     cluster.step(f"{last} purged B and lost power {off - min(t for t, _ in purged):.2f} s later")
     cluster.fence.wait(last, timeout=180, since=off)
     new = _pacemaker.wait_started(cluster, "vs1", 300)

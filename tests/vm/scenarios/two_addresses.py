@@ -1,6 +1,4 @@
-"""A client has mounted two servers; one moves to the node of the other, and it keeps both locks: each server has its namespaces.
-
-DRAFT: has not run to its end yet."""
+"""A client has mounted two servers; one moves to the node of the other, and it keeps both locks: each server has its namespaces."""
 
 import time
 
