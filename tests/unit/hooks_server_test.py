@@ -467,6 +467,20 @@ class GracedServer(unittest.TestCase):
         (self.fake / "hold").unlink()
         self.assert_nothing_left()
 
+    def test_waits_for_quorum(self):
+        self.failing("gracectl*server-start*|4")
+        process = subprocess.Popen([PROGRAM, "start", "vs1"], env=self.environment, stderr=subprocess.PIPE, text=True)
+        limit = time.monotonic() + 60
+        while (self.fake / "calls").read_text().count("server-start") < 2:
+            self.assertIsNone(process.poll(), "it gave up")
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.1)
+        self.assert_called("rpc.nfsd|server-released", 0)
+        self.failing()
+        told = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 0, told)
+        self.assert_called("address replace", 2)
+
     def test_graced_not_told_of_the_undoing(self):
         self.failing("rpc.nfsd*", "gracectl*server-released*|3")
         self.assertEqual(self.call("start", "vs1"), 1)

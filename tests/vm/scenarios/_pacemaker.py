@@ -131,6 +131,14 @@ def rejoin(cluster, nodes):
     cluster.each(lambda node: start(cluster, node), nodes)
 
 
+def wait_fenced(cluster, node, since, asked):
+    """Fencing of a node is over: the node `asked` has had both devices' off and on. Who boots before that is told that it was just
+    fenced, and its Pacemaker takes corosync down."""
+    fencing = cluster.fence.wait(node, timeout=300, since=since)
+    over = rf"Operation 'reboot' targeting {node} by \w+ for .*: OK"
+    cluster.wait(lambda: cluster.logged(asked, "pacemaker", over, fencing.answered), 180, f"the fencing of {node} to be over", every=2)
+
+
 def leave(cluster, node):
     """An orderly end of a node in standby: Pacemaker, graced, corosync, power."""
     program = cluster.services[node, "pacemakerd"]

@@ -39,7 +39,7 @@ def run(cluster):
     for step in (lambda node: node.boot(), cluster.configure, cluster.start_corosync):
         cluster.each(step, dead)
     for node in dead:
-        cluster.fence.wait(node, timeout=300, since=back)
+        _pacemaker.wait_fenced(cluster, node, back, left)
         assert not node.running()
     cluster.step(f"they booted, there was quorum, and they were fenced, {time.monotonic() - back:.0f} s after they were switched on")
     assert not waiter.granted() and not fresh.granted()
