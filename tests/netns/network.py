@@ -2,8 +2,10 @@
 """The network of one run: a bridge in a network namespace of its own, and a namespace for each node
 with one cable to it. Nothing is connected to the machine's own network."""
 
+import contextlib
 import os
 import re
+import signal
 from pathlib import Path
 
 from processes import run
@@ -64,6 +66,10 @@ class Network:
 
     def remove(self):
         for number in self.numbers:
+            # What outlives its parent, as some of Pacemaker's daemons do.
+            for pid in run(["ip", "netns", "pids", self.namespace(number)], check=False).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             run(["ip", "netns", "delete", self.namespace(number)], check=False)
         run(["ip", "netns", "delete", self.switch], check=False)
 
