@@ -251,8 +251,9 @@ bool fsm::settle(ticket id, request& r) {
                 need = true;
             if (server.host != r.node || server.records.empty() || server.need)
                 continue;
-            // Bad scenario: a node that lives answers at once that it has lost nothing, and that is
-            // said and answered again, grace for grace, until all happen to enforce at one moment.
+            // Bad scenario: a node that lives answers at once that it has lost nothing. To say
+            // START again until all enforce would be a storm of them, one epoch used up after the
+            // other.
             if (const auto own = r.starts.find(name); own != r.starts.end() &&
                                                       own->second != start_count{} &&
                                                       own->second <= server.start) {
@@ -267,7 +268,8 @@ bool fsm::settle(ticket id, request& r) {
         }
         if (waiting)
             return false;
-        if (!need)
+        // That grace is lifted when all have enforced: the purge needs the EX lock.
+        if (!need && (!lives || !in_grace(state_)))
             return finish(request_status::done,
                           "node " + name_of(r.node) +
                               (lives ? " lives, and its servers have lost nothing"
