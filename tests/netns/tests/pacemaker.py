@@ -137,7 +137,9 @@ class Stack:
         return wait(now, seconds, what, every=0.5)
 
     def host(self, node, server):
-        found = re.search(rf"\* {server}\s+\(ocf:graced:server\):\s+Started (node\d)\s*$", self.view(node), re.MULTILINE)
+        # Behind a start its first monitor is under way, and said so.
+        started = rf"\* {server}\s+\(ocf:graced:server\):\s+Started (node\d)(?: \(Monitoring\))?\s*$"
+        found = re.search(started, self.view(node), re.MULTILINE)
         return found and next(n for n in self.cluster if n.name == found[1])
 
 
