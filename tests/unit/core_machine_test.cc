@@ -22,6 +22,11 @@ struct machine_test : bench {
     reclaim_state reclaim(const std::string& name) const {
         return machine.instances().at(name).reclaim;
     }
+    // With a client on record.
+    void node2_hosts_vs2() {
+        from(2, msg::start{"vs2", msg::start_reason::takes});
+        from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    }
     // Its nfsd ended and came back; reclaim is open for it.
     void drop(const std::string& name) {
         step(input::nfsd_ended{name});
@@ -294,8 +299,7 @@ TEST_CASE("a node that was out of the ring and is a member again: its HELLO is w
     p.self = node_id{3};
     machine_test b(p);
     b.boot_with({1, 2});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.group({node_id{1}, node_id{3}}, {}, {{node_id{2}, input::left_reason::process}});
     b.settle();
     for (const std::vector<unsigned>& nodes : {std::vector{1u, 3u}, std::vector{1u, 2u, 3u}}) {
@@ -316,8 +320,7 @@ TEST_CASE("a member that has left the DLM: a START for what it hosts, and for no
     machine_test b;
     b.boot_with({2});
     b.host("vs1", {"alice"});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.settle();
     b.forget();
     b.step(input::kernel_tripped{1});
@@ -356,8 +359,7 @@ TEST_CASE("alive: a proof that comes after it was cancelled proves nothing; a ca
     machine_test b;
     b.boot_with({2, 3});
     b.host("vs1", {});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.settle();
     b.node2_dies();
     REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
@@ -391,8 +393,7 @@ TEST_CASE(
         machine_test b;
         b.boot_with({2, 3});
         b.host("vs1", {});
-        b.from(2, msg::start{"vs2", msg::start_reason::takes});
-        b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+        b.node2_hosts_vs2();
         b.settle();
         b.node2_dies();
         REQUIRE(b.asked_for_alive2(lock_mode::pr) == 1);
@@ -874,8 +875,7 @@ TEST_CASE(
     "an nfsd by hand for a server that another node hosts: void, and nobody may reclaim here") {
     machine_test b;
     b.boot_with({2});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.settle();
     b.forget();
     b.step(input::grace_start{"vs2", ticket{1}});
@@ -1066,8 +1066,7 @@ TEST_CASE("a lift that asks about another START, or another node's server, is no
     machine_test b;
     b.boot_with({2});
     b.host("vs1", {"alice"});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.from(2, msg::start{"vs2", msg::start_reason::asked});
     b.drop("vs1");
     b.forget();
@@ -1091,8 +1090,7 @@ TEST_CASE("fence news: of a node without clients there is none; of one with clie
     b.from(2, msg::start{"empty", msg::start_reason::takes});
     b.step(input::fence_news{node_id{2}, ticket{1}});
     CHECK(b.answer().status == request_status::done);
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.settle();
     b.forget();
     b.step(input::fence_news{node_id{2}, ticket{2}});
@@ -1108,8 +1106,7 @@ TEST_CASE("fence news: of a node without clients there is none; of one with clie
 TEST_CASE("fence news: of a node that lives: it is asked once, and over when all have enforced") {
     machine_test b;
     b.boot_with({2});
-    b.from(2, msg::start{"vs2", msg::start_reason::takes});
-    b.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    b.node2_hosts_vs2();
     b.settle();
     b.forget();
     b.step(input::fence_news{node_id{2}, ticket{1}});
@@ -1162,8 +1159,7 @@ TEST_CASE("status names who is missing, who is dead and who is last") {
 
     machine_test c; // a peer is the last out
     c.boot_with({2});
-    c.from(2, msg::start{"vs2", msg::start_reason::takes});
-    c.from(2, msg::records{1, {{false, "vs2", "bob", ""}}});
+    c.node2_hosts_vs2();
     c.from(2, msg::start{"vs2", msg::start_reason::asked});
     c.settle();
     c.from(2, msg::done{"vs2", c.server("vs2").start, msg::outcome::reclaimed});

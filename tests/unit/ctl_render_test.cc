@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What gracectl shows, as golden texts. UTC, and a clock that stands at 2026-01-02T03:04:05.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "ctl_clock.hh"
 #include "graced/ctl/render.hh"
 
 #include <cstdlib>
@@ -12,15 +13,6 @@ using namespace grace::ctl;
 using nlohmann::json;
 
 namespace {
-
-constexpr double now = 1767323045;
-
-struct utc {
-    utc() {
-        ::setenv("TZ", "UTC", 1);
-        ::tzset();
-    }
-} const in_utc;
 
 const json normal = json::parse(R"({
   "ok": true, "node": {"id": 1, "name": "node1"}, "state": "cluster", "phase": "normal",

@@ -4,6 +4,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "graced/ctl/watch.hh"
 
+#include "ctl_clock.hh"
 #include "graced/ctl/gracectl.hh"
 #include "graced/ctl/reading.hh"
 
@@ -17,15 +18,6 @@ using namespace grace;
 using namespace grace::ctl;
 
 namespace {
-
-constexpr double now = 1767323045;
-
-struct utc {
-    utc() {
-        ::setenv("TZ", "UTC", 1);
-        ::tzset();
-    }
-} const in_utc;
 
 json node(unsigned id, bool enforcing, bool alive = true) {
     return {{"id", id},
