@@ -467,6 +467,22 @@ class GracedServer(unittest.TestCase):
         (self.fake / "hold").unlink()
         self.assert_nothing_left()
 
+    def test_waits_for_a_daemon_that_restarts(self):
+        self.environment["GRACED_DAEMON_PATIENCE"] = "60"
+        self.failing("gracectl*status*|3")
+        process = subprocess.Popen([PROGRAM, "start", "vs1"], env=self.environment, stderr=subprocess.PIPE, text=True)
+        limit = time.monotonic() + 60
+        while (self.fake / "calls").read_text().count("status") < 3:
+            self.assertIsNone(process.poll(), "it gave up")
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.1)
+        self.assert_called("netns|mount|server-start|rpc", 0)
+        self.failing()
+        told = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 0, told)
+        self.assertIn("graced does not run: waiting", told)
+        self.assertEqual(self.call("status", "vs1"), 0, self.out)
+
     def test_waits_for_quorum(self):
         self.failing("gracectl*server-start*|4")
         process = subprocess.Popen([PROGRAM, "start", "vs1"], env=self.environment, stderr=subprocess.PIPE, text=True)
