@@ -404,6 +404,10 @@ TEST_CASE("what each verb asks") {
     CHECK(asks({"join", "vs1"}) ==
           json{{"verb", "start"}, {"server", "vs1"}, {"join", true}, {"timeout", 30.0}});
     CHECK(asks({"lift", "vs1"}) == json{{"verb", "lift"}, {"server", "vs1"}, {"timeout", 30.0}});
+    CHECK(asks({"extend", "vs1", "--by", "90"}) ==
+          json{{"verb", "extend"}, {"server", "vs1"}, {"seconds", 90}, {"timeout", 30.0}});
+    CHECK(asks({"enforce"}) == json{{"verb", "hold"}, {"on", true}, {"timeout", 30.0}});
+    CHECK(asks({"noenforce"}) == json{{"verb", "hold"}, {"on", false}, {"timeout", 30.0}});
     CHECK(asks({"wait", "normal"}) == json{{"verb", "wait"}, {"phase", "normal"}});
     CHECK(!b.limits.front());
     CHECK(b.err.str() == "on it\n");
