@@ -275,12 +275,12 @@ bool fsm::settle(ticket id, request& r) {
                                            : "there is no grace: nothing has a deadline");
         r.counted = true;
         for (const auto& [name, start] : r.starts)
-            if (const server_state& server = state_.servers.at(name);
-                !server.need || server.start != start)
+            if (const auto now = state_.servers.find(name);
+                now == state_.servers.end() || !now->second.need || now->second.start != start)
                 return finish(request_status::void_now,
                               "server " + name +
-                                  (server.need ? " has lost its locks anew meanwhile: extend that"
-                                               : " NEEDs no longer: it was done meanwhile"));
+                                  ": this START is over, or it has lost its locks anew meanwhile "
+                                  "(gracectl status): if it still NEEDs, extend that");
         if (r.sent_in != state_.view.number + 1) {
             r.sent_in = state_.view.number + 1;
             for (const auto& [name, start] : r.starts)

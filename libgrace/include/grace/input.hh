@@ -210,6 +210,7 @@ using any_input =
                  input::remove, input::check, input::grace_start, input::grace_done,
                  input::instance_known, input::nfsd_ended, input::instance_gone, input::serve,
                  input::stop, input::released, input::start, input::lift, input::fence_news,
-                 input::bypass, input::wait, input::forget, input::tick, input::extend, input::hold>;
+                 input::bypass, input::wait, input::forget, input::tick, input::extend,
+                 input::hold>;
 
 } // namespace grace
