@@ -65,7 +65,7 @@ def test_several_errors_at_once(make):
     assert done.returncode == CONFIG and "lcoks" in done.stderr, done
 
 
-def test_permit_longer_than_token(make):
+def test_permit_close_to_token(make):
     """A permit that could outlive the membership is refused, with corosync's own number beside it."""
     _, node = alone(make)
     node.write_config({"permit": {"ttl": 950}})
