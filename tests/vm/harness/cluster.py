@@ -235,7 +235,7 @@ logging {{
     def logged(self, vm, log, pattern, since=0.0):
         """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match; a program that
         was started again (log-2, …) included."""
-        time.sleep(0.4)  # the agent streams every 0.2 s
+        vm.read_logs()
         sources = re.compile(rf"{re.escape(f'{vm}/{log}')}(-\d+)?$")
         return [(when, line) for when, _, line in self.journal.merged(since, sources) if re.search(pattern, line)]
 

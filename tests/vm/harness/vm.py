@@ -251,6 +251,16 @@ class VM:
         reply = self.channel.request("ping", 5)
         self.clock.sample(sent, reply["received"], reply["at"], reply["realtime"])
 
+    def read_logs(self):
+        """What its logs have by now is in the journal when this returns; of one that is gone, all that ever will be."""
+        try:
+            if self.up():
+                self.channel.request("logs", 10)
+                return
+        except (GuestGone, TimedOut):
+            pass
+        time.sleep(0.4)  # what had reached the host
+
     def wait(self, condition, deadline_s, what, every=0.2):
         return wait(condition, deadline_s, what, every)
 
