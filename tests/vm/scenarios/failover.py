@@ -76,7 +76,7 @@ def run(cluster):
     fencing = cluster.fence.wait(node1, since=off)
     # dlm_controld stops the lockspace before it drops the dead node's locks, and fencing comes after that.
     # graced on a starved node hears of it later than we of the fencing.
-    cluster.wait(lambda: _graced.status(node2)["kernel"]["trips"] > trips, 10, f"the tripwire to have tripped ({trips} trips before)")
+    cluster.wait(lambda: (now := _graced.status(node2)) and now["kernel"]["trips"] > trips, 10, f"the tripwire to have tripped ({trips} trips before)")
     cluster.step(f"node1 is fenced, {fencing.answered - off:.1f} s after the power failure; only now may clients reclaim")
     refused = Locker(node2, "/srv/data/fresh", "refused")
     assert not refused.try_lock(), "a new local lock was granted in grace"
