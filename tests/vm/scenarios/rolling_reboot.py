@@ -27,7 +27,7 @@ def run(cluster):
         asked = len(cluster.fence.history)
         _pacemaker.leave(cluster, node)
         _pacemaker.rejoin(cluster, [node])
-        _graced.wait_normal(cluster, deadline=180)
+        _graced.wait_normal(cluster, others, deadline=180)  # graced is stopped where Pacemaker finds a standby
         _pacemaker.standby(node, False)
         cluster.wait(lambda: _pacemaker.mounted(node), 300, f"{node} to have its GFS2 again", every=2)
         _pacemaker.wait_kept(cluster, lockers, f"{node} rebooted")
