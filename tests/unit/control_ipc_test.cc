@@ -497,7 +497,7 @@ TEST_CASE("systemd is told; the watchdog's sign comes from the loop while it is 
         // Half of what systemd waits for; on a busy machine the loop comes to it later.
         const auto begin = std::chrono::steady_clock::now();
         std::size_t beats = 0;
-        for (int n = 0; n < 600 && beats < 4; ++n) {
+        for (int turns = 0; turns < 600 && beats < 4; ++turns) {
             run_for(50);
             beats += received().size();
         }

@@ -6,6 +6,7 @@
 #include "graced/adapters/cld_message.hh"
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <functional>
