@@ -178,8 +178,8 @@ bool fsm::death_untold() const {
 }
 
 bool fsm::may_open() const {
-    return acting() && !held_ && !death_untold() && !in_grace(state_) &&
-           lock_.held == lock_mode::pr && !lock_.wanted && lock_.alive && gate_.accounted == gate_.trips &&
+    return acting() && !death_untold() && !in_grace(state_) && lock_.held == lock_mode::pr &&
+           !lock_.wanted && lock_.alive && gate_.accounted == gate_.trips && !held_ &&
            permit_.until() > now_ && gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
 }
 
