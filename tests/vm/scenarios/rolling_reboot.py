@@ -1,6 +1,4 @@
-"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most.
-
-DRAFT: has not run to its end yet."""
+"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most."""
 
 import time
 
