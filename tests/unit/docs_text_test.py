@@ -146,6 +146,17 @@ class Text(unittest.TestCase):
             code, said = run("corosync", "-t", "-c", file.name)
         self.assertEqual(code, 0, said)
 
+    def test_dlm_controld_reads_its_configuration(self):
+        """A blank line ends a device's section; dlm_controld does not start where a device comes before one (fence_config.c)."""
+        pages = [page.read_text() for page in (ROOT / "docs/man").glob("*.8")]
+        shown = [body for document in DOCUMENTS for _, body in fences(document.read_text())]
+        shown += [body for page in pages for body in re.findall(r"^\.Bd.*\n((?:.*\n)*?)\.Ed", page, re.MULTILINE)]
+        shown = [body for body in shown if re.search(r"(?m)^device ", body)]
+        self.assertGreaterEqual(len(shown), 3)
+        for body in shown:
+            for section in body.split("\n\n"):
+                self.assertLessEqual(len(re.findall(r"(?m)^device ", section)), 1, section)
+
     def test_messages_are_said_by_somebody(self):
         folders = ("graced", "libgrace", "gfs2-hooks", "lockd-shim")
         sources = "".join(

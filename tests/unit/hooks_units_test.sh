@@ -29,8 +29,13 @@ steps=$(sed -n 's/^ExecStop=//p' nfs-server.service.d/graced.conf | tr '\n' ';')
     echo "nfs-server.service.d/graced.conf stops nfsd in another order: $steps"
     exit 1
 }
+# Who makes the DLM's first lockspace in this node lends its sockets the control group: no filter there.
+! grep -E '^(IPAddress(Deny|Allow)|IP(In|E)gressFilterPath|PrivateNetwork|SocketBind|RestrictNetworkInterfaces)' graced.service graced-dlm.service || {
+    echo "the DLM's sockets would be filtered"
+    exit 1
+}
 # Looser than this only on purpose.
-for limit in graced.service=30 graced-dlm.service=25 graced-metrics.service=35; do
+for limit in graced.service=31 graced-dlm.service=25 graced-metrics.service=35; do
     systemd-analyze security --offline=yes --threshold="${limit#*=}" "$copies/${limit%=*}" >/dev/null ||
         { echo "${limit%=*}: exposure above ${limit#*=}"; exit 1; }
 done
