@@ -471,7 +471,7 @@ TEST_CASE("usage errors are exit code 2, help is 0") {
          {args{}, args{"nonsense"}, args{"wait"}, args{"join"}, args{"migrate", "vs1"},
           args{"remove"}, args{"doctor", "--facts", "--ssh"}, args{"wait", "tuesday"},
           args{"start", "a", "b"}, args{"start", "--timeout", "-1"},
-          args{"start", "--timeout", "x"}, args{"fence-notify"}, args{"config"},
+          args{"start", "--timeout", "x"}, args{"extend", "--by", "0"}, args{"extend", "--by", "3601"}, args{"fence-notify"}, args{"config"},
           args{"server-start", "vs1"}, args{"status", "--frobnicate"},
           args{"server-start", "vs1", "--nfsd-fs", "a", "--pipe", "/b"},
           args{"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--cld-version", "3"}}) {

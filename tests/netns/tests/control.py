@@ -84,8 +84,6 @@ def test_extend(make):
     before = cluster[2].server("vs1")["deadline"]
     cluster[3].gracectl("extend", "vs1", "--by", "120")
     assert abs(cluster[2].server("vs1")["deadline"] - before - 120) <= 2  # whole seconds
-    for seconds in ("0", "3601", "x"):
-        assert cluster[3].gracectl("extend", "vs1", "--by", seconds, check=False)["exit"] == USAGE
     assert nfsd.reclaim("bob") == "ok"  # the last one: it is over all the same
     cluster.wait_open()
     assert set(cluster[3].clients("vs1")) == {"alice", "bob"}
