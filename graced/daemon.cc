@@ -733,6 +733,18 @@ void daemon::on_request(const nlohmann::json& r, const control_peer& peer, const
                               std::to_string(v->second.host.value));
         return ask(input::lift{server(), id});
     }
+    if (verb == "extend") {
+        const std::int64_t by = r.at("seconds").get<std::int64_t>();
+        if (by < 1 || seconds(by) > msg::max_extension)
+            return h.fail("bad_request", "a grace is extended by 1 to 3600 seconds");
+        return ask(input::extend{server(), seconds(by), id});
+    }
+    if (verb == "hold") {
+        const bool on = r.at("on").get<bool>();
+        if (on && !engine_->machine().params().kernel_expected)
+            return h.fail("failed", "this node has no gate (gate.backend = none)");
+        return ask(input::hold{on, id});
+    }
     if (verb == "wait") {
         const std::string name = r.at("phase").get<std::string>();
         for (phase p : {phase::normal, phase::entering, phase::reclaiming, phase::lifting})

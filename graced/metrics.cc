@@ -164,11 +164,9 @@ void of_servers(exposition& x, const fsm& f, const metrics_context& c) {
         x.add({{"server", server}}, i.reclaim == reclaim_state::on);
     x.family("server_deadline_timestamp_seconds", "gauge",
              "When reclaim ends at the latest, on its host, since 1970.", "seconds");
-    for (const auto& [server, i] : f.instances()) {
-        const auto v = s.servers.find(server);
-        if (v != s.servers.end() && v->second.need && i.reclaim == reclaim_state::on)
-            x.add({{"server", server}}, c.realtime + in_seconds(i.deadline - c.now));
-    }
+    for (const auto& [server, i] : f.instances())
+        if (const instant deadline = f.deadline_of(server); deadline != 0)
+            x.add({{"server", server}}, c.realtime + in_seconds(deadline - c.now));
     x.family("server_tracked", "gauge",
              "1 if the server's nfsd, on this node, tracks its clients with graced.");
     for (const auto& [server, t] : c.trackers)
@@ -185,6 +183,8 @@ void of_node(exposition& x, const fsm& f, const metrics_context& c) {
     x.add({}, f.gate().attached);
     x.family("gate_bypassed", "gauge", "1 if an operator has opened the gate past everything.");
     x.add({}, c.bypass);
+    x.family("gate_held", "gauge", "1 if an operator keeps the gate closed (gracectl enforce).");
+    x.add({}, f.held());
     x.family("gate_trips", "counter",
              "How often the gate has closed itself, since the module was loaded.");
     x.add({}, f.gate().trips);

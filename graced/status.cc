@@ -48,12 +48,10 @@ json status_json(const fsm& f, const status_context& c) {
     instant latest = 0;
     for (const auto& [name, v] : s.servers) {
         reclaim_count count = count_reclaimed(s, v);
-        instant deadline = 0;
+        const instant deadline = f.deadline_of(name);
         bool open = false;
         if (auto i = f.instances().find(name); i != f.instances().end()) {
             open = i->second.reclaim == reclaim_state::on;
-            if (v.need && open)
-                deadline = i->second.deadline;
         }
         if (deadline > latest)
             latest = deadline;
@@ -85,6 +83,7 @@ json status_json(const fsm& f, const status_context& c) {
               {"attached", f.gate().attached},
               {"trips", f.gate().trips},
               {"bypass", c.bypass},
+              {"held", f.held()},
               {"exempts", c.exempts},
               {"waiters", c.waiters < 0 ? json(nullptr) : json(c.waiters)}}},
             {"blocked_by", f.blocked_by()},

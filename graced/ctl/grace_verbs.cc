@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Verbs that change or wait for the grace period: start, join, lift, wait, fence-notify.
+// Verbs that change or wait for the grace period, or hold a gate: start, join, lift, extend, enforce,
+// noenforce, wait, fence-notify.
 #include "graced/ctl/gracectl.hh"
 #include "graced/ctl/render.hh"
 
@@ -13,6 +14,7 @@ namespace {
 struct arguments {
     std::string subject; // server, phase or node
     wait_limit limit = 0;
+    int seconds = 60;
 };
 
 CLI::App* add(CLI::App& app, const char* verb, const char* help,
@@ -75,6 +77,39 @@ void add_grace_verbs(CLI::App& app, session& s) {
                        return render_done(r,
                                           "Grace ends when the last server is done: see gracectl "
                                           "status.");
+                   });
+        });
+    }
+    {
+        auto a = std::make_shared<arguments>();
+        auto* sub = add(app, "extend", "give a server's clients more time to reclaim", a, 30);
+        sub->add_option("server", a->subject, "default: every server that NEEDs");
+        sub->add_option("--by", a->seconds, "seconds; what is added to one START adds up to 3600 at most")
+            ->check(CLI::Range(1, 3600))
+            ->capture_default_str();
+        sub->callback([&s, a] {
+            s.show(with_limit({{"verb", "extend"}, {"server", a->subject}, {"seconds", a->seconds}},
+                              a->limit),
+                   a->limit, [a](const json& r) {
+                       return render_done(r, "Its deadline is " + std::to_string(a->seconds) +
+                                                 " s later: see gracectl status.");
+                   });
+        });
+    }
+    for (const bool on : {true, false}) {
+        auto a = std::make_shared<arguments>();
+        auto* sub = add(app, on ? "enforce" : "noenforce",
+                        on ? "keep this node's gate closed, in normal too: no new lock, to NFS "
+                             "clients or local programs"
+                           : "let this node's gate open again when the protocol says so",
+                        a, 30);
+        sub->callback([&s, a, on] {
+            s.show(with_limit({{"verb", "hold"}, {"on", on}}, a->limit), a->limit,
+                   [on](const json& r) {
+                       return render_done(r, on ? "The gate of this node is closed, and stays so "
+                                                  "until gracectl noenforce (or graced ends)."
+                                                : "Nobody holds the gate of this node closed: see "
+                                                  "gracectl status.");
                    });
         });
     }

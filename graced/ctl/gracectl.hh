@@ -85,7 +85,7 @@ public:
 
 // Each group adds its verbs; their callbacks run while the command line is parsed.
 void add_view_verbs(CLI::App&, session&);  // status dump servers nodes clients mounts version
-void add_grace_verbs(CLI::App&, session&); // start join lift wait fence-notify
+void add_grace_verbs(CLI::App&, session&); // start join lift extend enforce noenforce wait fence-notify
 void add_server_care(CLI::App&, session&); // migrate remove
 void add_doctor_verb(CLI::App&, session&);
 void add_gate_verbs(CLI::App&, session&);    // bypass exempt

@@ -266,6 +266,7 @@ std::string render_status(const json& status, double now) {
 
     const json& kernel = at(status, "kernel");
     std::string gate = yes(kernel, "bypass") ? "BYPASSED" : text(status, "gate");
+    gate += yes(kernel, "held") ? " (held by an operator)" : "";
     gate += ", kernel " + text(kernel, "backend");
     gate += yes(kernel, "attached") ? " attached" : " NOT ATTACHED";
     if (const std::string trips = number(kernel, "trips", "0"); trips != "0") {

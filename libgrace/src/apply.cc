@@ -382,6 +382,7 @@ struct applier {
     void operator()(const msg::heartbeat&) { out.counted = true; }
     void operator()(const msg::barrier&) { out.counted = true; }
     void operator()(const msg::lift_request&) { out.counted = true; }
+    void operator()(const msg::extend_request&) { out.counted = true; }
 };
 
 // States with the same history have the same past, and so the same records.

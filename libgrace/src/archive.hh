@@ -134,6 +134,10 @@ inline constexpr int members<input::start> = 2;
 template <>
 inline constexpr int members<input::lift> = 2;
 template <>
+inline constexpr int members<input::extend> = 3;
+template <>
+inline constexpr int members<input::hold> = 2;
+template <>
 inline constexpr int members<input::fence_news> = 2;
 template <>
 inline constexpr int members<input::bypass> = 3;
@@ -211,7 +215,7 @@ struct archive {
                    hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                    incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
                    durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances,
-                   permit, permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips,
+                   held, extensions, permit, permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips,
                    barrier_round, daemonless_since, holds_up_since, orphan_since, fence_asked,
                    records, batch, grace_starts, checks, admitted, requests, phase, phase_since,
                    now, deadline, out] = v;
@@ -221,7 +225,7 @@ struct archive {
                 members_, ring, decided, undecided, loss_unjudged, ring_pending, quorum,
                 hello_number, hello_sent, heard_at, hellos, buffering, buffer, buffered_bytes,
                 incoming, incoming_parts, incoming_from, outgoing, pasts, pasts_weight, wants_all, said, commits, committing,
-                durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, permit,
+                durable_here, view_commit, quorate_commit, committed, store_failed, gate, lock, instances, held, extensions, permit,
                 permit_sent, dlm_lost, returned, gone, joined, barrier, barrier_trips, barrier_round,
                 daemonless_since, holds_up_since, orphan_since, fence_asked, records, batch,
                 grace_starts, checks, admitted, requests, phase, phase_since, now, deadline);
@@ -232,8 +236,11 @@ struct archive {
             auto& [a, b, c, d] = v;
             return std::tie(a, b, c, d);
         } else if constexpr (std::is_same_v<U, fsm::request>) {
-            auto& [a, b, c, d, e, f, g, h, i] = v;
-            return std::tie(a, b, c, d, e, f, g, h, i);
+            auto& [a, b, c, d, e, f, g, h, i, j] = v;
+            return std::tie(a, b, c, d, e, f, g, h, i, j);
+        } else if constexpr (std::is_same_v<U, fsm::extension>) {
+            auto& [a, b] = v;
+            return std::tie(a, b);
         } else if constexpr (std::is_same_v<U, fsm::departure>) {
             auto& [a, b, c] = v;
             return std::tie(a, b, c);

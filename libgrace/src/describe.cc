@@ -107,8 +107,8 @@ std::string message(const bytes& b) {
     auto e = wire::decode(b);
     return e ? describe(e->body) : "a message of another version, " + number(b.size()) + " bytes";
 }
-std::string asked(const char* what, const std::string& server, ticket t) {
-    return std::string(what) + " " + (server.empty() ? "all" : server) + " (ticket " +
+std::string asked(const std::string& what, const std::string& server, ticket t) {
+    return what + " " + (server.empty() ? "all" : server) + " (ticket " +
            number(t.value) + ")";
 }
 
@@ -212,6 +212,12 @@ struct input_describer {
     }
     std::string operator()(const input::start& i) const { return asked("start", i.server, i.id); }
     std::string operator()(const input::lift& i) const { return asked("lift", i.server, i.id); }
+    std::string operator()(const input::extend& i) const {
+        return asked("extend by " + std::to_string(i.by / seconds(1)) + " s", i.server, i.id);
+    }
+    std::string operator()(const input::hold& i) const {
+        return asked(i.on ? "enforce," : "enforce no longer,", "this node", i.id);
+    }
     std::string operator()(const input::fence_news& i) const {
         return asked("fence news about", node(i.node), i.id);
     }

@@ -179,7 +179,7 @@ bool fsm::death_untold() const {
 
 bool fsm::may_open() const {
     return acting() && !death_untold() && !in_grace(state_) && lock_.held == lock_mode::pr &&
-           !lock_.wanted && lock_.alive && gate_.accounted == gate_.trips &&
+           !lock_.wanted && lock_.alive && gate_.accounted == gate_.trips && !held_ &&
            permit_.until() > now_ && gate_.attached && (gate_.open || gate_.closed_at(gate_.at));
 }
 
@@ -187,6 +187,20 @@ bool fsm::may_open() const {
 // nothing, nobody will reclaim, and its records must not be purged for that.
 bool fsm::intact(const server_state& v, const instance& i) const {
     return i.running && !i.stopping && standing_of(v, i.answered) == standing::intact;
+}
+
+duration fsm::extension_of(const std::string& server, start_count start) const {
+    auto it = extensions_.find(server);
+    return it != extensions_.end() && it->second.start == start ? it->second.by : 0;
+}
+
+instant fsm::deadline_of(const std::string& server) const {
+    auto v = state_.servers.find(server);
+    auto i = instances_.find(server);
+    if (v == state_.servers.end() || !v->second.need || i == instances_.end() ||
+        i->second.reclaim != reclaim_state::on)
+        return 0;
+    return i->second.deadline + extension_of(server, v->second.start);
 }
 
 // Bad scenario: a server is released here and served here again at once, and this node hears late
@@ -483,16 +497,17 @@ void fsm::decide_done() {
             // Its nfsd admits no reclaim of an NFSv4 client any more, and may have said so before
             // this daemon was there, or had opened. An NFSv3 client never says that it has
             // reclaimed all.
+            const instant deadline = i.deadline + extension_of(name, v.start);
             const bool over = i.kernel_done && standing_of(v, i.answered) == standing::reclaiming;
             const bool all = c.reclaimed == c.all && i.tells_completes;
             if (c.all == 0 || (!has_nlm(v) && (all || over))) {
                 i.finished = v.start;
                 i.how = c.reclaimed == c.all ? msg::outcome::reclaimed : msg::outcome::deadline;
-            } else if (now_ >= i.deadline) {
+            } else if (now_ >= deadline) {
                 i.finished = v.start;
                 i.how = msg::outcome::deadline;
             } else {
-                wake_at(i.deadline);
+                wake_at(deadline);
             }
         }
         // Its kernel must have stopped to reclaim before anyone may conclude that it is over.
@@ -922,7 +937,8 @@ void fsm::decide_timeouts() {
         if (!v.need || v.host || !may_be_served)
             continue;
         const instant end =
-            orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout;
+            orphan_since_.try_emplace(name, now_).first->second + params_.orphan_timeout +
+            extension_of(name, v.start);
         if (now_ < end)
             wake_at(end);
         else if (once(said::done, name, v.start.value))

@@ -308,6 +308,21 @@ void fsm::deliver_synced(node_id sender, const envelope& env) {
                     return;
                 i->lift_asked = m.start;
             },
+            [&](const msg::extend_request& m) {
+                auto it = state_.servers.find(m.server);
+                if (it == state_.servers.end() || it->second.start != m.start || !it->second.need)
+                    return;
+                extension& e = extensions_[m.server];
+                if (e.start != m.start)
+                    e = {m.start, 0};
+                e.by = std::min(e.by + m.by, msg::max_extension);
+                tell(news_level::info, "server " + m.server + ": an operator (node " +
+                                           name_of(sender) + ") gives its clients " +
+                                           std::to_string(m.by / seconds(1)) + " s more to reclaim");
+                for (auto& [id, r] : requests_)
+                    if (mine && r.kind == request_kind::extend && r.by == m.by)
+                        r.starts.erase(m.server);
+            },
             [&](const msg::records& m) {
                 if (!mine || m.batch != batch_)
                     return;

@@ -71,6 +71,9 @@ struct describer {
     std::string operator()(const msg::lift_request& m) const {
         return "LIFT-REQUEST(" + m.server + ")";
     }
+    std::string operator()(const msg::extend_request& m) const {
+        return "EXTEND-REQUEST(" + m.server + ", " + number(m.by / seconds(1)) + " s)";
+    }
     std::string operator()(const msg::records& m) const {
         return "RECORDS(" + number(m.changes.size()) + ")";
     }

@@ -80,6 +80,23 @@ void fsm::on(const input::lift& q) {
             if (server.need && (q.server.empty() || name == q.server))
                 requests_[q.id].starts[name] = server.start;
 }
+void fsm::on(const input::extend& q) {
+    ask(q.id, request_kind::extend, q.server);
+    requests_[q.id].by = q.by;
+}
+void fsm::on(const input::hold& q) {
+    if (q.on && !gate_.attached)
+        return answer(q.id, request_status::void_now,
+                      "this node's gate is not attached or is bypassed: there is nothing that could "
+                      "hold locks back (gracectl status)");
+    if (q.on != held_)
+        tell(news_level::warning, q.on ? "an operator holds this node's gate closed: no new lock, to "
+                                         "NFS clients or local programs (gracectl noenforce ends it)"
+                                       : "no operator holds this node's gate closed any more");
+    held_ = q.on;
+    ask(q.id, request_kind::hold, {});
+    requests_[q.id].counted = q.on;
+}
 void fsm::on(const input::fence_news& q) {
     ask(q.id, request_kind::fence_news, {}, q.node);
 }
@@ -109,6 +126,11 @@ bool fsm::settle(ticket id, request& r) {
     };
     if (r.kind == request_kind::wait)
         return synced_ && current_phase() == r.until ? finish(request_status::done) : false;
+    if (r.kind == request_kind::hold) { // closing asks nobody
+        if (r.counted != held_)
+            return finish(request_status::void_now, "somebody asked for the opposite meanwhile");
+        return !held_ || gate_.closed_at(gate_.at) ? finish(request_status::done) : false;
+    }
     if (r.kind == request_kind::lift && !synced_)
         return finish(request_status::not_quorate,
                       "this node has no quorum, or has not joined the group yet, and does not know "
@@ -240,6 +262,32 @@ bool fsm::settle(ticket id, request& r) {
         }
         return waiting ? false : finish(request_status::done);
     }
+    case request_kind::extend:
+        if (!r.server.empty() && !v)
+            return finish(request_status::no_such_server, "no server " + r.server + " is known");
+        if (!r.counted)
+            for (const auto& [name, server] : state_.servers)
+                if (server.need && (r.server.empty() || name == r.server))
+                    r.starts[name] = server.start;
+        if (!r.counted && r.starts.empty())
+            return finish(request_status::void_now,
+                          in_grace(state_) ? "no such server NEEDs: it has no deadline"
+                                           : "there is no grace: nothing has a deadline");
+        r.counted = true;
+        for (const auto& [name, start] : r.starts)
+            if (const auto now = state_.servers.find(name);
+                now == state_.servers.end() || !now->second.need || now->second.start != start)
+                return finish(request_status::void_now,
+                              "server " + name +
+                                  ": this START is over, or it has lost its locks anew meanwhile "
+                                  "(gracectl status): if it still NEEDs, extend that");
+        if (r.sent_in != state_.view.number + 1) {
+            r.sent_in = state_.view.number + 1;
+            for (const auto& [name, start] : r.starts)
+                send(msg::extend_request{name, start, r.by});
+        }
+        return r.starts.empty() ? finish(request_status::done) : false;
+
     case request_kind::fence_news: {
         if (!state_.nodes.contains(r.node))
             return finish(request_status::no_such_node,
@@ -300,6 +348,7 @@ bool fsm::settle(ticket id, request& r) {
                                           "gracectl bypass " +
                                           (on ? "on --yes --told" : "off"));
     }
+    case request_kind::hold:
     case request_kind::wait:
         break;
     }
@@ -327,6 +376,8 @@ std::vector<std::string> fsm::blocked_by() const {
     if (params_.kernel_expected && !gate_.attached)
         why.push_back("this node's gate is not attached or is bypassed: see the warnings, or load "
                       "lockd_shim and gfs2_gate");
+    if (held_)
+        why.push_back("an operator holds this node's gate closed: gracectl noenforce ends it");
     if (!lock_.known)
         why.push_back("the keeper of the DLM locks does not answer");
     if (!synced_ || !quorate())

@@ -72,6 +72,11 @@ struct put_body {
         w.put(m.server);
         w.put(m.start);
     }
+    void operator()(const msg::extend_request& m) {
+        w.put(m.server);
+        w.put(m.start);
+        w.put(m.by);
+    }
     void operator()(const msg::records& m) {
         w.put(m.batch);
         w.each(m.changes, [&](const msg::record_change& c) {
@@ -183,6 +188,13 @@ struct get_body {
     void operator()(msg::lift_request& m) {
         r.get_server(m.server);
         r.get(m.start);
+    }
+    void operator()(msg::extend_request& m) {
+        r.get_server(m.server);
+        r.get(m.start);
+        r.get(m.by);
+        if (m.by <= 0 || m.by > msg::max_extension)
+            r.fail();
     }
     void operator()(msg::records& m) {
         r.get(m.batch);

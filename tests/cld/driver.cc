@@ -38,7 +38,10 @@ using namespace cld_test;
 using grace::cld::command;
 using grace::cld::message;
 
-constexpr double patience = 5; // seconds; longer for GraceStart, which may wait for a grace to open
+// Seconds, against hanging only: no sequence is about how long an answer takes. GraceStart may wait for a grace to open.
+constexpr double patience = 30, opening = 60;
+// The kernel waits for a second, which is not always enough for a tracker on a busy machine.
+constexpr double reader_patience = 5;
 
 class nfsd {
 public:
@@ -50,9 +53,9 @@ public:
         version_ = 1;
         fs_.answer_size = grace::cld::size_v1;
         fs_.make_pipe();
-        if (!fs_.wait_reader(1)) {
+        if (!fs_.wait_reader(reader_patience)) {
             fs_.remove_pipe();
-            return "untracked nobody opened the pipe within a second";
+            return "untracked nobody opened the pipe";
         }
         message m;
         if (kind == "new") {
@@ -67,7 +70,7 @@ public:
             m = {};
             m.version = version_;
             m.cmd = command::grace_start;
-            const auto a = ask(m, 30);
+            const auto a = ask(m, opening);
             if (!a)
                 return "untracked no answer to GraceStart";
             if (a->status == 0)
@@ -78,7 +81,7 @@ public:
             // nfsd4_client_tracking_init: the older method, on a pipe made anew.
             fs_.remove_pipe();
             fs_.make_pipe();
-            if (!fs_.wait_reader(1))
+            if (!fs_.wait_reader(reader_patience))
                 return "untracked nobody opened the second pipe";
         }
         version_ = 1;

@@ -22,6 +22,14 @@ inline void must(bool holds, const char* what) {
     std::abort();
 }
 
+// Messages and snapshots have it behind their magic, little-endian (docs/wire.md).
+inline void put_version(std::vector<std::uint8_t>& in, std::uint16_t version) {
+    if (in.size() < 6)
+        return;
+    in[4] = static_cast<std::uint8_t>(version);
+    in[5] = static_cast<std::uint8_t>(version >> 8);
+}
+
 // Numbers from the input; zeros when it has ended.
 class source {
 public:

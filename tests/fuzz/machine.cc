@@ -65,7 +65,7 @@ struct node_one {
     any_message message() {
         const state& s = machine.replicated();
         const auto near = [&](std::uint64_t n) { return n + in.number(3) - 1; };
-        switch (in.number(15)) {
+        switch (in.number(16)) {
         case 0: {
             msg::hello h;
             h.number = ++hello[2];
@@ -134,6 +134,8 @@ struct node_one {
             return msg::durable{position{near(s.applied.value)}};
         case 13:
             return msg::view_stored{};
+        case 14:
+            return msg::extend_request{server(), start_count{near(s.starts.value)}, seconds(1)};
         default: {
             msg::heartbeat b;
             b.sent = now;
@@ -274,7 +276,7 @@ struct node_one {
             }
             break;
         case 18:
-            switch (in.number(5)) {
+            switch (in.number(7)) {
             case 0:
                 step(input::serve{server(), ticket{++tickets}});
                 break;
@@ -286,6 +288,12 @@ struct node_one {
                 break;
             case 3:
                 step(input::start{server(), ticket{++tickets}});
+                break;
+            case 4:
+                step(input::extend{server(), seconds(1), ticket{++tickets}});
+                break;
+            case 5:
+                step(input::hold{in.chance(), ticket{++tickets}});
                 break;
             default:
                 step(input::lift{server(), ticket{++tickets}});

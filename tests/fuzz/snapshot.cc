@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Snapshots. The checksum is put right, for libFuzzer will not guess it.
+// Snapshots. Version and checksum are put right: libFuzzer will not guess a checksum.
 #include "fuzz.hh"
 #include "grace/wire.hh"
 
@@ -10,6 +10,7 @@ using namespace grace;
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     (void)wire::decode_state({data, size});
     std::vector<std::uint8_t> in(data, data + size);
+    fuzz::put_version(in, wire::version);
     std::uint32_t h = 2166136261u; // FNV-1a, as docs/wire.md
     for (std::uint8_t b : in)
         h = (h ^ b) * 16777619u;

@@ -264,7 +264,8 @@ private:
             host(w);
         else if (verb == "create" || verb == "remove" || verb == "check" || verb == "GraceStart" ||
                  verb == "GraceDone" || verb == "serve" || verb == "stop" || verb == "released" ||
-                 verb == "start-grace" || verb == "lift" || verb == "fence-news" ||
+                 verb == "start-grace" || verb == "lift" || verb == "extend" || verb == "enforce" ||
+                 verb == "noenforce" || verb == "fence-news" ||
                  verb == "bypass-on" || verb == "bypass-off" || verb == "wait")
             ask(w);
 
@@ -387,6 +388,10 @@ private:
             in = input::start{object, t};
         else if (verb == "lift")
             in = input::lift{object, t};
+        else if (verb == "extend")
+            in = input::extend{object, seconds(static_cast<std::int64_t>(number(w.at(3)))), t};
+        else if (verb == "enforce" || verb == "noenforce")
+            in = input::hold{verb == "enforce", t};
         else if (verb == "fence-news")
             in = input::fence_news{node_id{number(object)}, t};
         else if (verb == "bypass-on" || verb == "bypass-off")

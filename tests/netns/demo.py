@@ -81,11 +81,10 @@ def tell_it(cluster):
     for node in nodes:
         check(set(node.clients("vs1")) == {"alice", "bob", "carol"}, f"vs1's records on {node.name}: {node.clients('vs1')}")
     more(*(f"{name}: on node{node3.server(name)['host']}; on record: {', '.join(sorted(node3.clients(name)))}" for name in ("vs1", "vs2")))
-    check(vs2.lock(), "dave did not get a lock in normal times")
+    vs2.wait_lock()
 
     watcher = Watcher([node2, node3])
-    time.sleep(0.3)
-    check(watcher.granted_between(story.begin) == {2, 3}, "local programs did not get locks in normal times")
+    watcher.wait_grants()
     tell("On node2 and node3 local programs ask for a new lock, every 10 ms. They get it.")
 
     # --- a death ---
@@ -152,7 +151,7 @@ def tell_it(cluster):
     check(lift, "node3 did not hear of the lift")
     wait(lambda: all(watcher.opened_at(n, opened) for n in (2, 3)), 5, "the local programs to get their lock")
     first = min(watcher.opened_at(n, opened) for n in (2, 3))
-    early = watcher.granted_between(max(closed.values()) + killed + 0.05, first)
+    early = watcher.granted_between(max(closed.values()) + killed, first)
     check(not early, f"new locks were granted in the grace, on nodes {early}")
     for node in (node2, node3):
         check(set(node.clients("vs1")) == {"alice", "bob"}, f"on record on {node.name}: {node.clients('vs1')}")
@@ -160,7 +159,7 @@ def tell_it(cluster):
          "carol from every node's disk, and only when all said that it is durable there, the grace is lifted.",
          f"The local programs get their lock again, {lifted - killed:.1f} s after the death; not once in between.")  # fmt: skip
     show("vs1", "vs2")
-    check(vs2.lock(), "dave does not get a new lock after the grace")
+    vs2.wait_lock()
 
     # --- a later grace ---
     moved = time.monotonic()

@@ -28,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 
 import network
-from processes import Failed, Program, run, slowness, wait
+from processes import Failed, Program, patience, run, wait
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("GRACED_BUILD", CHECKOUT / "build"))
@@ -38,7 +38,7 @@ KEPT_RUNS = 20
 
 # A configuration for one host without corosync and DLM.
 SINGLE = {"graced": {"state": "single"}, "locks": {"backend": None, "socket": None, "keeper": None},
-          "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 30}}  # fmt: skip
+          "cluster": {"dlm_group": None, "fence_command": None}, "grace": {"period": 60}}  # fmt: skip
 
 COROSYNC = """\
 totem {{
@@ -235,7 +235,7 @@ class Node:
         """graced.conf, with `changes` over the cluster's."""
         sections = {
             "graced": {"state": "cluster", "log_level": "debug", "runtime_dir": "/run/graced"},
-            "grace": {"period": 10},
+            "grace": {"period": 20},
             "store": {"path": self.database},
             # The keeper is the harness's: what graced would start in its place must not be a real one.
             "locks": {"backend": "embedded", "socket": self.cluster.dlm_socket, "keeper": "/bin/false"},
@@ -406,7 +406,7 @@ class Node:
     def gate_ask(self, request):
         """Asks the stand-in gate; None if nobody answers (a closed gate then: the kernel's would be)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-            s.settimeout(5 * slowness)
+            s.settimeout(patience(5))
             try:
                 s.connect(self.gate_socket)
                 s.send(request.encode())
@@ -419,6 +419,10 @@ class Node:
     def try_lock(self):
         """A program on this node asks for a new lock: whether it got it."""
         return self.gate_ask("try local") == "granted"
+
+    def wait_lock(self):
+        """Until a program gets a new lock: a permit may run out for a moment on a busy machine."""
+        wait(self.try_lock, 5, lambda: f"a lock on {self.describe()}")
 
     def gate(self):
         """open, closed, or none (no graced: the kernel's gate would be closed)."""
@@ -470,6 +474,11 @@ class Node:
         return " | ".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def monotonic(stamp):
+    """A log's time on the clock of time.monotonic()."""
+    return time.monotonic() - (time.time() - stamp)
+
+
 def log_time(line):
     """graced's time stamp, or corosync's."""
     if found := re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})(\+\d\d):?(\d\d)", line):
@@ -482,7 +491,7 @@ def log_time(line):
 class FakeNfsd:
     """nfsd of one server on one node, and its clients: tests/tools/fake_nfsd.cc."""
 
-    def __init__(self, node, server, wait_s=5):
+    def __init__(self, node, server, wait_s=15):
         self.node, self.server = node, server
         self.program = Program(
             f"nfsd of {server}", [BIN / "fake-nfsd", "--server", server, "--socket", node.pipe(server),
@@ -514,6 +523,9 @@ class FakeNfsd:
     def lock(self):
         """A client asks for a new lock: whether it got it."""
         return self._ask("lock") == "granted"
+
+    def wait_lock(self):
+        wait(self.lock, 5, lambda: f"a lock from {self.server} on {self.node.describe()}")
 
     def stop(self):
         self.program.say("quit")

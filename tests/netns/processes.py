@@ -17,6 +17,14 @@ _PR_SET_PDEATHSIG = 1
 # Stretches every deadline, for machines that are busy with something else.
 slowness = float(os.environ.get("GRACED_SLOW", "1"))
 
+# Deadlines are there against hanging only: what is late for a moment must not fail. How fast something has to be, a test
+# measures.
+PATIENCE = 3
+
+
+def patience(seconds):
+    return seconds * slowness * PATIENCE
+
 
 class Failed(Exception):
     """What was expected did not happen."""
@@ -33,13 +41,13 @@ class Skip(Exception):
 def wait(condition, deadline_s, what, every=0.02):
     """Polls; returns the first true value. `what` names what was waited for: text, or a function that
     gives it (for the state at the end)."""
-    end = time.monotonic() + deadline_s * slowness
+    end = time.monotonic() + patience(deadline_s)
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() >= end:
-            raise Late(f"not within {deadline_s * slowness:g} s: {what() if callable(what) else what}")
+            raise Late(f"not within {patience(deadline_s):g} s: {what() if callable(what) else what}")
         time.sleep(every)
 
 
@@ -51,11 +59,11 @@ def run(command, timeout=10, check=True, **options):
     """A short command; its CompletedProcess."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout * slowness,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience(timeout),
             preexec_fn=_die_with_parent, **options,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Late(f"not within {timeout * slowness:g} s: {' '.join(command)}") from None
+        raise Late(f"not within {patience(timeout):g} s: {' '.join(command)}") from None
     if check and done.returncode != 0:
         raise Failed(f"status {done.returncode} of {' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done
@@ -96,10 +104,10 @@ class Program:
         """SIGTERM, and SIGKILL for one that does not mind it."""
         self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout * slowness)
+            return self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Late(f"{self.name} did not end within {timeout * slowness:g} s after SIGTERM") from None
+            raise Late(f"{self.name} did not end within {patience(timeout):g} s after SIGTERM") from None
 
     def wait_end(self, timeout):
         wait(lambda: not self.running(), timeout, f"the end of {self.name}")

@@ -4,55 +4,76 @@ What they saw proves that no gate opened for a moment between two looks of a tes
 
 import threading
 import time
+from dataclasses import dataclass
+
+from processes import wait
 
 EVERY_S = 0.01
 
 
+@dataclass
+class Spell:
+    granted: bool
+    first_asked: float  # time.monotonic()
+    first_heard: float
+    last_asked: float
+
+
 class Watcher:
-    """Begins with its creation. A thread for each node, sockets only. `changes[n]`: [(time, granted)]
-    of node n, each time that the answer became another one; time.monotonic()."""
+    """Begins with its creation. A thread for each node, sockets only. `spells[n]`: the answers of node n, equal ones that
+    follow each other as one. On a busy machine a question waits, here and there: an answer is of some moment between
+    asking and hearing it, and counts as a grant within a time only if both were."""
 
     def __init__(self, nodes):
-        self.changes = {node.number: [] for node in nodes}
+        self.spells = {node.number: [] for node in nodes}
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._watch, args=(node,), daemon=True) for node in nodes]
         for thread in self._threads:
             thread.start()
 
     def _watch(self, node):
-        changes = self.changes[node.number]
+        spells = self.spells[node.number]
         while not self._end.wait(EVERY_S):
-            # The answer of a moment between these two; a grant counts from the earlier, a refusal too.
-            at = time.monotonic()
+            asked = time.monotonic()
             try:
                 granted = node.try_lock()
             except Exception:  # its sockets' directory goes with the cluster
                 granted = False
-            if not changes or changes[-1][1] != granted:
-                changes.append((at, granted))
+            heard = time.monotonic()
+            if spells and spells[-1].granted == granted:
+                spells[-1].last_asked = asked
+            else:
+                spells.append(Spell(granted, asked, heard, asked))
+
+    def wait_grants(self):
+        """Until everybody has had the lock."""
+        wait(lambda: self.granted_between(0) == set(self.spells), 5, "all local programs to get their lock")
 
     def granted_between(self, start, end=None):
         """The numbers of the nodes on which a lock was granted in that time."""
         end = end or time.monotonic()
-        found = set()
-        for number, changes in self.changes.items():
-            for (at, granted), after in zip(changes, [*changes[1:], (float("inf"), None)]):
-                if granted and at < end and after[0] > start:
-                    found.add(number)
-        return found
+        return {
+            number for number, spells in self.spells.items()
+            if any(s.granted and s.last_asked > start and s.first_heard < end for s in spells)
+        }  # fmt: skip
+
+    def last_grant(self, number, before=None):
+        """When the last lock was asked for that was granted by then (now); None if none was."""
+        before = before or time.monotonic()
+        return max((min(s.last_asked, before) for s in self.spells[number] if s.granted and s.first_asked < before), default=None)
 
     def closed_at(self, number, since):
-        """When the first refusal after `since` came; None if there was none."""
-        return next((at for at, granted in self.changes[number] if not granted and at > since), None)
+        """When the first refusal after `since` was asked for; None if there was none."""
+        return next((s.first_asked for s in self.spells[number] if not s.granted and s.first_asked > since), None)
 
     def opened_at(self, number, since):
-        return next((at for at, granted in self.changes[number] if granted and at > since), None)
+        return next((s.first_asked for s in self.spells[number] if s.granted and s.first_asked > since), None)
 
     def refused_for(self, number, since):
         """For how long in all, in seconds."""
-        changes = [*self.changes[number], (time.monotonic(), None)]
+        spells = [*self.spells[number], Spell(None, time.monotonic(), 0, 0)]
         return sum(
-            max(0.0, end - max(at, since)) for (at, granted), (end, _) in zip(changes, changes[1:]) if granted is False
+            max(0.0, after.first_asked - max(s.first_asked, since)) for s, after in zip(spells, spells[1:]) if s.granted is False
         )
 
     def stop(self):

@@ -59,12 +59,30 @@ struct fixture {
         const auto r = server->listen(s, path(s), user);
         REQUIRE_MESSAGE(r.has_value(), (r ? "" : r.error().message));
     }
-    // Runs the loop for a while.
-    void turn(unsigned ms = 50) {
+    // Runs the loop until the condition holds; for so many turns of a millisecond or more at most.
+    bool until(std::function<bool()> condition, int ms = 60'000) {
+        struct state {
+            qb_loop_t* loop;
+            std::function<bool()> condition;
+            int left;
+            bool held = false;
+            static void look(void* p) {
+                auto* s = static_cast<state*>(p);
+                s->held = s->condition();
+                if (s->held || --s->left < 0)
+                    return qb_loop_stop(s->loop);
+                qb_loop_timer_handle h = 0;
+                qb_loop_timer_add(s->loop, QB_LOOP_LOW, 1'000'000, p, look, &h);
+            }
+        } s{loop, std::move(condition), ms};
         qb_loop_timer_handle h = 0;
-        qb_loop_timer_add(loop, QB_LOOP_LOW, ms * 1'000'000ULL, loop,
-                          [](void* l) { qb_loop_stop(static_cast<qb_loop_t*>(l)); }, &h);
+        qb_loop_timer_add(loop, QB_LOOP_LOW, 1, &s, state::look, &h);
         qb_loop_run(loop);
+        return s.held;
+    }
+    // Runs the loop for a while.
+    void turn(int ms = 50) {
+        until([] { return false; }, ms);
     }
     int connect_to(const std::string& s) const {
         sockaddr_un a{};
@@ -180,9 +198,9 @@ TEST_CASE_FIXTURE(fixture, "only root and statd's user may speak") {
             usleep(200'000);
             _exit(0);
         }
-        turn(300);
         int how = 0;
-        waitpid(child, &how, 0);
+        CHECK(until([&] { return waitpid(child, &how, WNOHANG) == child; }));
+        turn();
         CHECK(heard.size() == (taken ? 1 : 0));
     }
 }
@@ -210,28 +228,27 @@ TEST_CASE_FIXTURE(fixture, "graced-callout waits until the client is on record")
     CHECK(ended(start({"add-client"}), true) == 2);
 
     pid_t child = start({"add-client", "192.0.2.7", "vs1"});
-    turn(500);
-    REQUIRE(heard.size() == 1);
+    const auto heard_so_many = [&](std::size_t n) { return until([&] { return heard.size() >= n; }); };
+    REQUIRE(heard_so_many(1));
     CHECK(heard[0].second.client == "192.0.2.7");
     CHECK(ended(child, false) == -1);
     replies[0](callout_answer::again, "not hosted here"); // asked again
-    turn(1500);
-    REQUIRE(heard.size() == 2);
+    REQUIRE(heard_so_many(2));
     CHECK(ended(child, false) == -1);
     // The daemon goes, and comes back.
     server->close("vs1");
     turn(1500);
     CHECK(ended(child, false) == -1);
     listen("vs1", getuid());
-    turn(1500);
-    REQUIRE(heard.size() == 3);
+    REQUIRE(heard_so_many(3));
     replies[2](callout_answer::done, "");
     CHECK(ended(child, true) == 0);
 
     // What can never be recorded, and what nobody has to wait for.
     child = start({"add-client", "a/b", "vs1"});
-    turn(500);
-    CHECK(ended(child, true) == 1);
+    int how = 0;
+    REQUIRE(until([&] { return waitpid(child, &how, WNOHANG) == child; }));
+    CHECK(WEXITSTATUS(how) == 1);
     server->close("vs1");
     CHECK(ended(start({"del-client", "192.0.2.7", "vs1"}), true) == 1);
 }

@@ -1084,6 +1084,112 @@ TEST_CASE("a lift that asks about another START, or another node's server, is no
     CHECK(b.sent<msg::done>().size() == 1);
 }
 
+TEST_CASE("extend: an operator gives a server's clients more time, up to an hour for each START") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.forget();
+    b.step(input::extend{"vs1", seconds(60), ticket{1}});
+    CHECK(b.answer().status == request_status::void_now);
+    CHECK(b.answer().detail == "there is no grace: nothing has a deadline");
+    b.forget();
+    b.step(input::extend{"vs9", seconds(60), ticket{2}});
+    CHECK(b.answer().status == request_status::no_such_server);
+
+    b.drop("vs1");
+    b.forget();
+    b.step(input::extend{"vs1", seconds(60), ticket{3}}); // before its nfsd is back
+    CHECK(b.all<effect::answer_request>().empty());
+    b.settle();
+    CHECK(b.answer().status == request_status::done);
+    b.step(input::grace_start{"vs1", ticket{4}});
+    b.settle();
+    REQUIRE(b.reclaim("vs1") == reclaim_state::on);
+    const instant opened = b.now;
+    const duration period = b.machine.params().grace_period;
+    CHECK(b.machine.deadline_of("vs1") == opened + period + seconds(60));
+    b.tick(period + seconds(59));
+    b.settle();
+    CHECK(b.server("vs1").need);
+    const start_count start = b.server("vs1").start;
+    b.from(1, msg::extend_request{"vs1", start_count{start.value + 1}, seconds(60)}); // of another START
+    b.from(1, msg::extend_request{"vs9", start, seconds(60)});
+    CHECK(b.machine.deadline_of("vs1") == opened + period + seconds(60));
+    b.from(1, msg::extend_request{"vs1", start, msg::max_extension});
+    CHECK(b.machine.deadline_of("vs1") == opened + period + msg::max_extension);
+    b.tick(msg::max_extension - seconds(60));
+    b.settle();
+    CHECK(b.server("vs1").need);
+    b.tick(seconds(2));
+    b.settle();
+    CHECK_FALSE(b.machine.replicated().recovery);
+    CHECK(b.machine.deadline_of("vs1") == 0);
+    CHECK_FALSE(b.server("vs1").records.contains("alice"));
+}
+
+TEST_CASE("extend: what is asked about a START that another followed is not given to that one") {
+    machine_test b;
+    b.open();
+    b.host("vs1", {"alice"});
+    b.drop("vs1");
+    b.forget();
+    b.step(input::extend{"", seconds(60), ticket{1}});
+    b.from(1, msg::start{"vs1", msg::start_reason::dropped}); // before that comes back
+    CHECK(b.answer().status == request_status::void_now);
+    b.settle();
+    b.step(input::grace_start{"vs1", ticket{2}});
+    b.settle();
+    CHECK(b.machine.deadline_of("vs1") == b.now + b.machine.params().grace_period);
+}
+
+TEST_CASE("enforce: an operator keeps the gate closed, in normal and after a grace") {
+    machine_test b;
+    b.step(input::hold{true, ticket{1}});
+    CHECK(b.answer().status == request_status::void_now); // nothing that could hold locks back
+    CHECK_FALSE(b.machine.held());
+    b.open();
+    b.host("vs1", {"alice"});
+    REQUIRE(b.machine.gate().open);
+    b.forget();
+    b.step(input::hold{true, ticket{2}});
+    CHECK(b.all<effect::close_gate>().size() == 1);
+    CHECK(b.all<effect::answer_request>().empty()); // the kernel has not closed it yet
+    b.settle();
+    CHECK(b.answer().status == request_status::done);
+    CHECK_FALSE(b.machine.gate().open);
+    CHECK(b.machine.locks().held == lock_mode::pr); // it says nothing about the others
+    CHECK(b.blocked_by("an operator holds this node's gate closed: gracectl noenforce ends it"));
+
+    b.from(1, msg::start{"vs1", msg::start_reason::asked}); // a grace that is over at once
+    REQUIRE(b.machine.replicated().recovery);
+    b.settle();
+    CHECK_FALSE(b.machine.replicated().recovery);
+    CHECK_FALSE(b.machine.gate().open);
+
+    b.forget();
+    b.step(input::hold{false, ticket{3}});
+    b.settle();
+    CHECK(b.answer().status == request_status::done);
+    b.tick(milliseconds(500)); // a permit anew
+    b.settle();
+    CHECK(b.machine.gate().open);
+    CHECK_FALSE(b.blocked_by("an operator"));
+}
+
+TEST_CASE("enforce: who is overtaken by noenforce is told so") {
+    machine_test b;
+    b.open();
+    b.forget();
+    b.step(input::hold{true, ticket{1}});
+    b.step(input::hold{false, ticket{2}});
+    b.settle();
+    const auto answers = b.all<effect::answer_request>();
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[0].status == request_status::void_now);
+    CHECK(answers[1].status == request_status::done);
+    CHECK(b.machine.gate().open);
+}
+
 TEST_CASE("fence news: of a node without clients there is none; of one with clients, once") {
     machine_test b;
     b.boot_with({2});

@@ -344,6 +344,22 @@ TEST_CASE("orphan: nobody takes the server, the grace ends after orphan_timeout"
     CHECK_FALSE(c.recorded(2, "vs1", "A"));
 }
 
+TEST_CASE("orphan: an operator's extension counts for it, too, said on any node") {
+    cluster c(3);
+    c.settle();
+    c.host(1, "vs1", {"A"});
+    c.power_off(1);
+    c.run_until([&] { return in_grace(c.st(3)); }, seconds(10), "grace");
+    const ticket t = c[3].new_ticket();
+    c[3].take(input::extend{"vs1", seconds(30), t});
+    c.run_until([&] { return c.answered(3, t); }, seconds(5), "extend");
+    CHECK(c.result(3, t) == request_status::done);
+    c.fence(1);
+    const instant began = c.now;
+    c.run_until([&] { return c.all_open(); }, seconds(100), "lift");
+    CHECK(c.now - began >= seconds(90));
+}
+
 TEST_CASE("a request that waits for long outlives a change of the membership") {
     cluster c(5);
     c.settle();

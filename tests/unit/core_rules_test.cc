@@ -193,6 +193,9 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
         input::released{"vs1", t},
         input::start{"", t},
         input::lift{"vs1", t},
+        input::extend{"vs1", seconds(60), t},
+        input::hold{true, t},
+        input::hold{false, t},
         input::fence_news{two, t},
         input::bypass{two, true, t},
         input::bypass{{}, false, t},
@@ -257,6 +260,7 @@ TEST_CASE("words: one line for each input, effect and message, none is the same 
                    msg::outcome::orphan, msg::outcome::intact})
         CHECK(words.insert(to_string(o)).second);
     CHECK(describe(msg::lift_request{"vs1", {}}) == "LIFT-REQUEST(vs1)");
+    CHECK(describe(msg::extend_request{"vs1", {}, seconds(60)}) == "EXTEND-REQUEST(vs1, 60 s)");
     CHECK(describe(msg::attached{}) == "ATTACHED");
     CHECK(describe(msg::detached{}) == "DETACHED");
     CHECK(describe(msg::bypass{{}, true}) == "BYPASS(all, on)");

@@ -35,6 +35,7 @@ std::vector<any_message> examples() {
         msg::purge{epoch{5}, start_count{4}},
         msg::lift{epoch{5}, start_count{4}},
         msg::lift_request{"vs1", start_count{4}},
+        msg::extend_request{"vs1", start_count{4}, seconds(60)},
         msg::records{
             1,
             {{false, "vs1", std::string("a\0b", 3), std::string(32, 'h')}, {true, "vs1", "c", ""}}},

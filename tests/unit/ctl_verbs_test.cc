@@ -404,6 +404,10 @@ TEST_CASE("what each verb asks") {
     CHECK(asks({"join", "vs1"}) ==
           json{{"verb", "start"}, {"server", "vs1"}, {"join", true}, {"timeout", 30.0}});
     CHECK(asks({"lift", "vs1"}) == json{{"verb", "lift"}, {"server", "vs1"}, {"timeout", 30.0}});
+    CHECK(asks({"extend", "vs1", "--by", "90"}) ==
+          json{{"verb", "extend"}, {"server", "vs1"}, {"seconds", 90}, {"timeout", 30.0}});
+    CHECK(asks({"enforce"}) == json{{"verb", "hold"}, {"on", true}, {"timeout", 30.0}});
+    CHECK(asks({"noenforce"}) == json{{"verb", "hold"}, {"on", false}, {"timeout", 30.0}});
     CHECK(asks({"wait", "normal"}) == json{{"verb", "wait"}, {"phase", "normal"}});
     CHECK(!b.limits.front());
     CHECK(b.err.str() == "on it\n");
@@ -467,7 +471,7 @@ TEST_CASE("usage errors are exit code 2, help is 0") {
          {args{}, args{"nonsense"}, args{"wait"}, args{"join"}, args{"migrate", "vs1"},
           args{"remove"}, args{"doctor", "--facts", "--ssh"}, args{"wait", "tuesday"},
           args{"start", "a", "b"}, args{"start", "--timeout", "-1"},
-          args{"start", "--timeout", "x"}, args{"fence-notify"}, args{"config"},
+          args{"start", "--timeout", "x"}, args{"extend", "--by", "0"}, args{"extend", "--by", "3601"}, args{"fence-notify"}, args{"config"},
           args{"server-start", "vs1"}, args{"status", "--frobnicate"},
           args{"server-start", "vs1", "--nfsd-fs", "a", "--pipe", "/b"},
           args{"server-start", "vs1", "--nfsd-fs", "/a", "--pipe", "/b", "--cld-version", "3"}}) {

@@ -3,5 +3,5 @@
 foreach(test IN ITEMS man_test.py text_test.py completion_test.sh monitoring_test.py)
   string(REGEX REPLACE "_test.*" "" name ${test})
   add_test(NAME docs_${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/docs_${test} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
-  set_tests_properties(docs_${name} PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
+  set_tests_properties(docs_${name} PROPERTIES LABELS unit TIMEOUT 900 SKIP_RETURN_CODE 77)
 endforeach()

@@ -118,7 +118,7 @@ class FenceGraced(unittest.TestCase):
                 code, told, _ = self.call(stdin=f"node=2\ntimeout=1\non_timeout={policy}\n", sleep=30)
                 self.assertEqual(code, expected)
                 self.assertIn("did not end within", told)
-                self.assertLess(time.monotonic() - begun, 15)
+                self.assertLess(time.monotonic() - begun, 30)
 
     def test_no_gracectl(self):
         self.assertEqual(self.call(stdin="node=2\ngracectl=/nonexistent\n")[0], 0)

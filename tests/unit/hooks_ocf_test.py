@@ -186,7 +186,7 @@ class Graced(Agents):
         began = time.monotonic()
         self.assertEqual(self.call("start", OCF_RESKEY_CRM_meta_timeout="6000"), GENERIC)
         self.assertIn("no module gfs2_gate", self.reason)
-        self.assertLess(time.monotonic() - began, 30)
+        self.assertLess(time.monotonic() - began, 100)
         # Attached, but not joined yet: GFS2 may be mounted.
         self.status(synced=False, blocked_by=["waits for node2"])
         self.assertEqual(self.call("start"), SUCCESS)
@@ -231,7 +231,7 @@ class Graced(Agents):
         (self.fake / "unit").write_text("failed\n")
         began = time.monotonic()
         self.assertEqual(self.call("monitor"), NOT_RUNNING)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, 30)  # its patience
         self.assertIn("graced.service is failed", self.reason)
         # A probe has nothing to complain of.
         self.assertEqual(self.call("monitor", OCF_RESKEY_CRM_meta_interval="0"), NOT_RUNNING)

@@ -31,11 +31,12 @@ public:
     loop& operator=(const loop&) = delete;
     qb_loop_t* get() { return loop_; }
 
-    // Runs the loop until the condition holds; false if it did not within the time.
-    bool until(std::function<bool()> condition, int milliseconds = 5000) {
+    // Runs the loop until the condition holds; false if it did not within the time. That is counted in turns of a millisecond
+    // or more: on a machine that stands still, the loop has as many of them.
+    bool until(std::function<bool()> condition, int milliseconds = 30000) {
         condition_ = std::move(condition);
         held_ = false;
-        end_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+        left_ = milliseconds;
         if (condition_())
             return true;
         arm();
@@ -54,7 +55,7 @@ private:
     static void look(void* data) {
         auto* self = static_cast<loop*>(data);
         self->held_ = self->condition_();
-        if (self->held_ || std::chrono::steady_clock::now() >= self->end_)
+        if (self->held_ || --self->left_ <= 0)
             qb_loop_stop(self->loop_);
         else
             self->arm();
@@ -62,7 +63,7 @@ private:
     qb_loop_t* loop_;
     std::function<bool()> condition_;
     bool held_ = false;
-    std::chrono::steady_clock::time_point end_;
+    int left_ = 0;
 };
 
 class temporary_directory {
@@ -114,7 +115,7 @@ public:
             throw std::runtime_error(std::strerror(errno));
     }
     // The next answer's bytes; none if it does not come in time.
-    std::optional<std::vector<std::uint8_t>> receive_bytes(int milliseconds = 5000) {
+    std::optional<std::vector<std::uint8_t>> receive_bytes(int milliseconds = 30000) {
         std::vector<std::uint8_t> bytes(4096);
         ssize_t got = -1;
         loop_.until(

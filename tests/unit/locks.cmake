@@ -25,4 +25,4 @@ target_include_directories(locks_worker_test PRIVATE ${PROJECT_SOURCE_DIR}/grace
 target_link_libraries(locks_worker_test PRIVATE doctest_main_locks spdlog::spdlog Threads::Threads
   graced_flags)
 add_test(NAME locks_worker COMMAND locks_worker_test)
-set_tests_properties(locks_table locks_keeper locks_worker PROPERTIES LABELS unit TIMEOUT 120)
+set_tests_properties(locks_table locks_keeper locks_worker PROPERTIES LABELS unit TIMEOUT 600)

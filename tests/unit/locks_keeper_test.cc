@@ -90,7 +90,7 @@ struct world {
         return wait_for(spawn(std::move(words)));
     }
     // Runs the loop until the condition holds; fails the test after some seconds.
-    void until(const std::function<bool()>& condition, int seconds_at_most = 20) {
+    void until(const std::function<bool()>& condition, int seconds_at_most = 60) {
         struct state {
             qb_loop_t* loop;
             const std::function<bool()>* condition;
@@ -134,7 +134,7 @@ struct daemon {
         c.reconnect_every = milliseconds(10);
         c.spawn_after = milliseconds(100);
         c.ping_every = milliseconds(50);
-        c.lost_after_pings = 20;
+        c.lost_after_pings = 60; // a keeper that waits for the CPU is not one that hangs
         if (spawns)
             c.keeper_command = w.command();
         client = std::make_unique<lock_client>(w.loop, c, [this](any_input i) { hear(i); });

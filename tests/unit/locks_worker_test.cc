@@ -216,7 +216,7 @@ struct fixture {
     // The next libdlm call that was made.
     std::string call() {
         std::unique_lock hold(paper.mutex);
-        if (!paper.changed.wait_for(hold, std::chrono::seconds(10),
+        if (!paper.changed.wait_for(hold, std::chrono::seconds(60),
                                     [&] { return paper.calls.size() > seen; }))
             return "nothing";
         return paper.calls[seen++];
@@ -255,7 +255,7 @@ struct fixture {
         (void)!::write(paper.fd, &one, sizeof one);
     }
     std::deque<dlm_worker::news> pending;
-    std::string report(int ms = 10000) {
+    std::string report(int ms = 60000) {
         pollfd p{worker->reports.fd(), POLLIN, 0};
         if (pending.empty() && ::poll(&p, 1, ms) == 1)
             for (auto& n : worker->reports.take_all())

@@ -6,16 +6,17 @@
 #include "kernel_loop.hh"
 #include "kernel_netlink.hh"
 
+#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <thread>
 
 using namespace grace;
 using namespace testing;
@@ -592,7 +593,18 @@ TEST_CASE_FIXTURE(module, "v4_end_grace is written by another process, which out
         pause();
         _exit(0);
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(500)); // it waits in open()
+    const auto has_child = [daemon] {
+        for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+            std::string all;
+            std::getline(std::ifstream(process.path() / "stat"), all);
+            const auto name = all.rfind(')'); // its state and its parent are behind that
+            if (name != std::string::npos &&
+                std::atoi(all.c_str() + std::min(name + 4, all.size())) == daemon)
+                return true;
+        }
+        return false;
+    };
+    REQUIRE(loop.until(has_child)); // the writer
     kill(daemon, SIGKILL);
     int how = 0;
     REQUIRE(waitpid(daemon, &how, 0) == daemon); // at once, whatever the writer waits for

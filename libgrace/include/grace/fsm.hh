@@ -113,6 +113,9 @@ public:
     const input::quorum& quorum() const { return quorum_; }
     phase current_phase() const;
     instant phase_since() const { return phase_since_; }
+    // When a server of this node is done at the latest; 0: reclaim is not open for it.
+    instant deadline_of(const std::string& server) const;
+    bool held() const { return held_; } // an operator keeps this node's gate closed
     // Live node n holds back everything that new locks or reclaims could collide with.
     bool enforces(node_id n) const;
     bool fencing_proven(node_id n) const;
@@ -136,6 +139,8 @@ private:
         released,
         start,
         lift,
+        extend,
+        hold,
         fence_news,
         bypass_on,
         bypass_off,
@@ -150,8 +155,14 @@ private:
         bool delivered = false;
         bool counted = false;   // … and was not void
         instant idle_since = 0; // this node could do nothing about it since then; 0: it can
-        // lift: which STARTs it ends; fence_news: those that it said (0: not delivered yet)
+        duration by = 0;        // extend
+        // lift: which STARTs it ends; extend: which it has not extended yet; fence_news: those that
+        // it said (0: not delivered yet)
         std::map<std::string, start_count> starts;
+    };
+    struct extension {
+        start_count start;
+        duration by = 0;
     };
     // On its way to a joiner, or (to none) to all; the state is of the position of that HELLO.
     struct outgoing_snapshot {
@@ -206,6 +217,8 @@ private:
     void on(const input::released&);
     void on(const input::start&);
     void on(const input::lift&);
+    void on(const input::extend&);
+    void on(const input::hold&);
     void on(const input::fence_news&);
     void on(const input::bypass&);
     void on(const input::wait&);
@@ -274,6 +287,7 @@ private:
     bool is_taken(const std::string& server) const;
     bool reclaims_off() const;
     bool intact(const server_state&, const instance&) const;
+    duration extension_of(const std::string& server, start_count) const;
     std::optional<lock_mode> wanted_mode() const;
     instance* instance_of(const std::string&);
 
@@ -365,6 +379,8 @@ private:
     gate_local gate_;
     lock_local lock_;
     std::map<std::string, instance> instances_;
+    bool held_ = false; // by an operator, until he says otherwise or this daemon ends
+    std::map<std::string, extension> extensions_; // what operators added to a START's time
     permit permit_;
     instant permit_sent_ = 0;
     std::set<node_id> dlm_lost_; // in our group, not in dlm_controld's; STARTed in this view

@@ -169,6 +169,15 @@ struct lift {
     std::string server;
     ticket id;
 }; // end its NEED; empty name: all
+struct extend {
+    std::string server;
+    duration by; // 1 ns to msg::max_extension
+    ticket id;
+}; // its clients may reclaim for longer; empty name: of all that NEED
+struct hold {
+    bool on;
+    ticket id;
+}; // this node's gate stays closed, in normal too, or no longer; answered when it is closed
 struct fence_news {
     node_id node;
     ticket id;
@@ -201,6 +210,7 @@ using any_input =
                  input::remove, input::check, input::grace_start, input::grace_done,
                  input::instance_known, input::nfsd_ended, input::instance_gone, input::serve,
                  input::stop, input::released, input::start, input::lift, input::fence_news,
-                 input::bypass, input::wait, input::forget, input::tick>;
+                 input::bypass, input::wait, input::forget, input::tick, input::extend,
+                 input::hold>;
 
 } // namespace grace

@@ -97,6 +97,15 @@ struct lift_request {
     start_count start;
     bool operator==(const lift_request&) const = default;
 };
+// An operator gives the server's clients more time to reclaim: its host's deadline, or where nobody
+// hosts it, orphan_timeout, is later by `by` (1 ns to max_extension; more than one add up to that).
+constexpr duration max_extension = seconds(3600);
+struct extend_request {
+    std::string server;
+    start_count start;
+    duration by = 0;
+    bool operator==(const extend_request&) const = default;
+};
 struct record_change {
     bool remove = false;
     std::string server, client, princhash;
@@ -146,7 +155,7 @@ using any_message =
     std::variant<msg::hello, msg::snapshot, msg::start, msg::released, msg::node_down,
                  msg::attached, msg::enforcing, msg::done, msg::purge, msg::lift, msg::lift_request,
                  msg::records, msg::durable, msg::heartbeat, msg::barrier, msg::detached,
-                 msg::bypass, msg::view_stored>;
+                 msg::bypass, msg::view_stored, msg::extend_request>;
 
 struct envelope {
     view_id view;     // zero for HELLO and SNAPSHOT

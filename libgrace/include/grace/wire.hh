@@ -10,7 +10,7 @@
 
 namespace grace::wire {
 
-constexpr std::uint16_t version = 4;
+constexpr std::uint16_t version = 5;
 // Records in one part of a snapshot. With the longest names, and all that is not a record in the same
 // part, it stays below snapshot_part_size, and that below cpg's 1 MiB - 1 KiB.
 constexpr std::uint32_t records_in_part = 512;

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from harness import BIN
-from processes import Skip, slowness, wait
+from processes import Skip, patience, wait
 
 HOOKS = Path(__file__).resolve().parents[3] / "gfs2-hooks"
 SHELLFUNCS = Path("/usr/lib/ocf/lib/heartbeat/ocf-shellfuncs")
@@ -36,7 +36,7 @@ def agent(node, path, *words, stdin="", **environment):
     } | environment  # fmt: skip
     done = subprocess.run(
         node.inside("env", *(f"{k}={v}" for k, v in settings.items()), HOOKS / path, *words),
-        input=stdin, capture_output=True, text=True, timeout=60 * slowness, check=False,
+        input=stdin, capture_output=True, text=True, timeout=patience(60), check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -92,7 +92,8 @@ def test_news(make):
 
     # Before corosync has noticed anything: a grace begins for node 1's server.
     code, said = agent(cluster[3], "alert/alert_graced", **lost)
-    assert code == 0 and all(node.status()["current"] == 2 for node in cluster), (code, said)
+    assert code == 0, (code, said)
+    wait(lambda: all(node.status()["current"] == 2 for node in cluster), 5, "a grace on all")
     cluster.wait_open()  # it lives, and has lost nothing
 
     # A node that nobody knows is no news.

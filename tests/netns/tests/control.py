@@ -26,7 +26,7 @@ def test_no_daemon(make):
     begin = time.monotonic()
     answer = cluster[1].gracectl("status", check=False)
     assert answer["exit"] == NOT_RUNNING and "graced" in answer["error"], answer
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 5, "not before its limit for connecting"
 
 
 def test_unknown_names(make):
@@ -46,11 +46,11 @@ def test_start_by_hand(make):
     wait(lambda: all(node.status()["current"] == 2 for node in cluster), 5, "a new epoch")
     cluster.wait_open()
     for node in cluster:  # too short for a watcher: some milliseconds
-        changes = [line for at, line in node.logged("stand-in gate: (epoch|open)") if at > begin]
+        changes = [line for at, line in node.logged("stand-in gate: (epoch 2|open, epoch 2)") if at > begin]
         assert "epoch 2 (was 1)" in changes[0] and "open, epoch 2" in changes[-1], changes
         assert set(node.clients("vs1")) == {"alice", "bob"}
     assert cluster[2].logged("NEEDs no longer: its state is intact")
-    assert nfsd.lock()
+    nfsd.wait_lock()
 
 
 def test_lift_by_hand(make):
@@ -65,9 +65,43 @@ def test_lift_by_hand(make):
     begin = time.monotonic()
     cluster[3].gracectl("lift", "vs1")
     cluster.wait_open()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30, "not before the deadline"
     assert set(cluster[3].clients("vs1")) == {"alice"}
     assert cluster[3].gracectl("lift", "vs1", check=False)["exit"] != 0, "there is nothing to lift"
+
+
+def test_extend(make):
+    """The clients get more time, said on any node; without a grace there is nothing to extend."""
+    cluster, _ = started(make, config={"grace": {"period": 30}})
+    answer = cluster[3].gracectl("extend", "vs1", check=False)
+    assert answer["exit"] != 0 and "there is no grace" in answer["error"], answer
+    cluster[1].kill()
+    cluster.wait_grace()
+    announced = cluster[2].announce("vs1")
+    cluster.fence_done(1)
+    nfsd = cluster[2].start_nfsd("vs1", announced)
+    assert nfsd.reclaim("alice") == "ok"
+    before = cluster[2].server("vs1")["deadline"]
+    cluster[3].gracectl("extend", "vs1", "--by", "120")
+    assert abs(cluster[2].server("vs1")["deadline"] - before - 120) <= 2  # whole seconds
+    assert nfsd.reclaim("bob") == "ok"  # the last one: it is over all the same
+    cluster.wait_open()
+    assert set(cluster[3].clients("vs1")) == {"alice", "bob"}
+
+
+def test_enforce(make):
+    """One node's gate is kept closed, through a grace too; the others' are open; noenforce lets it open."""
+    cluster, nfsd = started(make)
+    node = cluster[2]
+    node.gracectl("enforce")
+    assert node.gate() == "closed" and cluster[3].gate() == "open"
+    assert [why for why in node.status()["blocked_by"] if "gracectl noenforce" in why]
+    cluster[3].gracectl("start", "vs1")
+    wait(lambda: cluster[3].status()["current"] == 2 and cluster[3].gate() == "open", 10, "the end of that grace")
+    assert node.status()["phase"] == "normal" and node.gate() == "closed"
+    assert nfsd.create("carol") == "ok"
+    node.gracectl("noenforce")
+    cluster.wait_open()
 
 
 def test_wait_for_the_end(make):

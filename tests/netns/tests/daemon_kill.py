@@ -9,18 +9,19 @@ host, node 2 hosts another server, node 3 is a bystander."""
 import signal
 import time
 
+from harness import monotonic
 from processes import wait
 from watcher import Watcher
 
 HOST, OTHER, BYSTANDER, DEAD = 1, 2, 3, 4
-MEMBERSHIP_S = 0.5
+REFUSED_S = 5  # 0.3 to 0.6 s where nothing else runs
 
 
 class Scene:
     """A grace that is held in the phase that the test is about."""
 
     def __init__(self, make, nodes=4):
-        self.cluster = cluster = make(nodes)
+        self.cluster = cluster = make(nodes, config={"grace": {"period": 60}})
         cluster.start()
         self.other = cluster[OTHER].serve("vs2")
         assert self.other.create("dave") == "ok"
@@ -28,6 +29,7 @@ class Scene:
         for client in ("alice", "bob"):
             assert nfsd.create(client) == "ok"
         self.watcher = Watcher([cluster[n] for n in (HOST, OTHER, BYSTANDER)])
+        self.watcher.wait_grants()
         self.announced = self.nfsd = None
 
     def enter(self):
@@ -95,19 +97,20 @@ def normal(make, victim):
     assert nfsd.create("alice") == "ok"
     others = [node for node in cluster if node.number != victim]
     watcher = Watcher(others)
-    time.sleep(0.3)
+    watcher.wait_grants()
     before = cluster[1].status()["current"]
     begin = time.monotonic()
     node = cluster[victim]
     node.graced.kill()
     time.sleep(2)
+    cluster.wait_open(others)  # nobody waits for it to come back
     node.start_graced()
     cluster.wait_open()
     watcher.stop()
     # A new membership of the group voids the permits until heartbeats have been echoed in it: once for
     # the death, once for the return.
     refused = max(watcher.refused_for(other.number, begin) for other in others)
-    assert refused < 2 * MEMBERSHIP_S, f"another node refused locks for {refused:.2f} s because of a daemon's death"
+    assert refused < REFUSED_S, f"another node refused locks for {refused:.2f} s because of a daemon's death"
     for n in cluster:
         assert n.status()["current"] == before and n.status()["phase"] == "normal", n.describe()
     assert node.logged("joined: state taken from node"), node.last_log()
@@ -180,10 +183,14 @@ def test_too_few_daemons(make):
     scene.cluster.fence_done(DEAD)
     scene.nfsd = scene.cluster[HOST].start_nfsd("vs1", scene.announced)
     scene.nfsd.program.say("reclaim alice")
+
+    def said():
+        why = scene.cluster[HOST].status()["blocked_by"]
+        return any("graced" in w and "node3" in w and "votes" in w for w in why)
+
+    wait(said, 10, lambda: f"status to say why; {scene.cluster[HOST].describe()}")
     time.sleep(1)
     assert not scene.nfsd.program.heard(), "a record was acknowledged that half of the cluster does not hold"
-    why = scene.cluster[HOST].status()["blocked_by"]
-    assert any("graced" in w and "node3" in w and "votes" in w for w in why), why
     scene.cluster[BYSTANDER].start_graced()
     assert scene.nfsd.program.hear(10) == "ok"
     scene.finish()
@@ -215,12 +222,15 @@ def test_reclaiming_bystander(make):
 def lifting(make, victim):
     """The purger waits for EX; the victim dies; the lockspace goes on."""
     scene = Scene(make).lift()
-    assert "waiting for the EX lock, to purge" in scene.cluster[HOST].status()["blocked_by"]
+    wait(
+        lambda: "waiting for the EX lock, to purge" in scene.cluster[HOST].status()["blocked_by"], 10,
+        lambda: f"the purger to wait for EX; {scene.cluster[HOST].describe()}",
+    )  # fmt: skip
     scene.kill_and_restart(victim)
     scene.cluster.dlm_ctl("thaw")
     scene.cluster.wait_open(deadline_s=20)
     scene.watcher.stop()
-    lift = time.monotonic() - (time.time() - min(t for n in (HOST, OTHER, BYSTANDER) for t, _ in scene.cluster[n].logged("the grace is lifted")))
+    lift = monotonic(min(t for n in (HOST, OTHER, BYSTANDER) for t, _ in scene.cluster[n].logged("the grace is lifted")))
     early = scene.watcher.granted_between(scene.closed, lift)
     assert not early, f"a new lock was granted before the lift, on nodes {early}"
     for number in (HOST, OTHER, BYSTANDER):
@@ -252,10 +262,13 @@ def purged(make, victim):
     # By hand: bob's reclaim would have to be durable there first.
     asked = scene.cluster[HOST].ask("lift", "vs1")
     wait(lambda: scene.cluster[HOST].logged("is the last out and purges"), 10, lambda: f"a PURGE; {scene.cluster[HOST].describe()}")
-    time.sleep(0.3)
-    status = scene.cluster[HOST].status()
-    assert status["phase"] == "lifting", status
-    assert any(f"node{late} has not got the purge" in why for why in status["blocked_by"]), status["blocked_by"]
+
+    def waits():
+        status = scene.cluster[HOST].status()
+        assert status["phase"] == "lifting", status
+        return any(f"node{late} has not got the purge" in why for why in status["blocked_by"])
+
+    wait(waits, 10, lambda: f"the purge to wait for node {late}; {scene.cluster[HOST].describe()}")
     scene.cluster[victim].graced.kill()
     time.sleep(1.5)
     for number in {HOST, OTHER, BYSTANDER} - {late, victim}:

@@ -119,7 +119,7 @@ def test_in_the_documented_order(make):
     node = cluster[1]
     database = nfsdcld_database(node.dir / "main.sqlite", {"alice": None, "bob": None})
     imports(node, "--nfsdcld", database)
-    assert cluster[2].try_lock()
+    cluster[2].wait_lock()
     node.gracectl("start", "vs1")
     cluster.wait_closed()
     time.sleep(13)  # longer than the period

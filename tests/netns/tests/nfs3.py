@@ -46,7 +46,7 @@ def mounts(node, server="vs1"):
 
 def test_lock_clients(make):
     """On record on every node when the callout returns; kept apart from NFSv4 clients; reclaim lasts to its deadline."""
-    cluster = make(3, config={"grace": {"period": 10}})
+    cluster = make(3)
     cluster.start()
     nfsd, _ = serve(cluster[1])
     assert nfsd.create("192.0.2.5") == "ok"  # an NFSv4 client may call itself so

@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 from harness import BIN, FakeNfsd
-from processes import Failed, Program, Skip, slowness, wait
+from processes import Failed, Program, Skip, patience, wait
 
 SOURCE = Path(__file__).resolve().parents[3]
 HOOKS = SOURCE / "gfs2-hooks"
-LIMIT_S = 300  # three nodes of Pacemaker on two cores
+LIMIT_S = 900  # three nodes of Pacemaker on two cores
 
 SYSTEMCTL = """#!/bin/sh
 case $1 in is-active) gracectl --json status >/dev/null 2>&1 && echo active ;; esac
@@ -70,7 +70,7 @@ class Stack:
 
     def inside(self, node, *command, check=True, timeout=60, **options):
         done = subprocess.run(
-            node.inside(*command), capture_output=True, text=True, check=False, timeout=timeout * slowness, **options
+            node.inside(*command), capture_output=True, text=True, check=False, timeout=patience(timeout), **options
         )
         if check and done.returncode != 0:
             raise Failed(f"{command} on {node.name}: {done.returncode}: {done.stdout}{done.stderr}")
@@ -144,7 +144,7 @@ class Stack:
 
 
 def started(make):
-    cluster = make(3, token=3000, config={"grace": {"period": 30}})
+    cluster = make(3, token=3000, config={"grace": {"period": 60}})
     stack = Stack(cluster)
     cluster.start()
     for node in cluster:

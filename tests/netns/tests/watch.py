@@ -59,6 +59,10 @@ class Terminal:
         [tty] = self._ask("display-message", "-p", "#{pane_tty}").split()
         return run(["stty", "-F", tty, "-g"]).stdout
 
+    def wait_settings(self, settings):
+        """The shell, too, has the terminal its own way while it shows its prompt."""
+        wait(lambda: self.settings() == settings, 5, lambda: f"settings {settings}, not {self.settings()}")
+
     def pid_of(self, program):
         """The process of that name whose terminal this is."""
         [tty] = self._ask("display-message", "-p", "#{pane_tty}").split()
@@ -120,7 +124,7 @@ def test_screen(make):
     terminal.key("q")
     terminal.wait_text("ended with 0")
     assert terminal.state() == ["1", "0"], terminal.state()
-    assert terminal.settings() == before
+    terminal.wait_settings(before)
     terminal.end()
 
 
@@ -138,7 +142,7 @@ def test_terminal_is_restored(make):
     def restored():
         terminal.wait_text("ended with 0")
         assert terminal.state() == ["1", "0"], terminal.state()
-        assert terminal.settings() == before
+        terminal.wait_settings(before)
 
     def descriptors(seconds):
         """The fewest in that time: an attempt to connect has some."""

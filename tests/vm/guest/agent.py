@@ -4,7 +4,7 @@
 One JSON object per line over the virtio-serial port named "agent". A single thread and one
 selector, so that nothing here waits for a command that hangs.
 
-Host to guest: {"id": n, "op": "run"|"spawn"|"stdin"|"signal"|"put"|"get"|"ping", ...}; each is
+Host to guest: {"id": n, "op": "run"|"spawn"|"stdin"|"signal"|"put"|"get"|"ping"|"logs", ...}; each is
 answered by {"id": n, ...}. Guest to host, unasked: {"hello"}, {"log"} (a piece of a log file),
 {"exit"} (a spawned program ended), {"call"} (a program in the guest asks the host for something
 through the socket /run/agent.sock; answered by {"answer"}). All carry "at", CLOCK_BOOTTIME.
@@ -195,8 +195,17 @@ class Agent:
 
     # --- logs ---
 
+    def op_logs(self, request):
+        """Answered behind all that the logs have by now."""
+        while self.on_kmsg():
+            pass
+        while self.stream_logs():
+            pass
+        return {}
+
     def stream_logs(self):
-        """What was appended to /run/log/*.log since the last time, whole lines only."""
+        """What was appended to /run/log/*.log since the last time, whole lines only; whether there is more."""
+        more = False
         for path in glob.glob(LOG_DIR + "/*.log"):
             offset = self.offsets.get(path, 0)
             try:
@@ -207,12 +216,15 @@ class Agent:
                     data = f.read(GET_LIMIT)
             except OSError:
                 continue
+            more = more or len(data) == GET_LIMIT
             data = data[: data.rfind(b"\n") + 1] or (data if len(data) == GET_LIMIT else b"")
             if data:
                 self.offsets[path] = offset + len(data)
                 self.send({"log": os.path.basename(path)[:-4], "text": data.decode(errors="replace")})
+        return more
 
     def on_kmsg(self):
+        """Whether there may be more."""
         lines = []
         while len(lines) < 200:
             try:
@@ -227,6 +239,7 @@ class Agent:
             lines.append(f"[{microseconds / 1e6:12.6f}] {text.splitlines()[0]}")
         if lines:
             self.send({"log": "kernel", "text": "\n".join(lines) + "\n"})
+        return len(lines) >= 200
 
     # --- calls to the host ---
 

@@ -6,10 +6,10 @@ import queue
 import threading
 import time
 
-from .errors import GuestGone, TimedOut, stretch
+from .errors import GuestGone, TimedOut, patience
 
 # The guest keeps a command's time limit; this much later the host gives up on the guest itself.
-PATIENCE_S = 15.0
+MORE_S = 15.0
 
 
 class Channel:
@@ -25,7 +25,8 @@ class Channel:
         self.lock = threading.Lock()
         threading.Thread(target=self._read, name=f"{name}-channel", daemon=True).start()
 
-    def request(self, op, patience, **fields):
+    def request(self, op, limit_s, **fields):
+        """Gives up `limit_s` (as it is) and some more seconds later."""
         request_id, answer = next(self.ids), queue.SimpleQueue()
         self.pending[request_id] = answer
         try:
@@ -33,7 +34,7 @@ class Channel:
                 raise GuestGone(f"{self.name} is down (asked: {op} {fields.get('cmd', '')})")
             self._send({"id": request_id, "op": op, **fields})
             try:
-                reply = answer.get(timeout=patience + stretch(PATIENCE_S))
+                reply = answer.get(timeout=limit_s + patience(MORE_S))
             except queue.Empty:
                 raise TimedOut(f"{self.name}: no answer from its agent to {op} {fields.get('cmd', '')}") from None
         finally:

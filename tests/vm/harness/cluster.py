@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import image
-from .errors import Failed, GuestGone, TimedOut, stretch
+from .errors import Failed, GuestGone, TimedOut, patience, stretch
 from .fence import Fence
 from .waiting import wait
 
@@ -213,7 +213,7 @@ logging {{
 
     def members(self, node):
         """(quorate?, node ids) as corosync on `node` sees it; (False, empty) if it does not answer."""
-        out = node.run("corosync-quorumtool -s", check=False, timeout=10).out
+        out = node.run("corosync-quorumtool -s", check=False).out
         ids = {int(found) for found in re.findall(r"^\s+(\d+)\s+\d+\s+\S", out, re.MULTILINE)}
         return bool(re.search(r"^Quorate:\s+Yes", out, re.MULTILINE)), ids
 
@@ -230,12 +230,12 @@ logging {{
         try:
             self.wait(same, timeout, "")
         except TimedOut:
-            raise TimedOut(f"waited {timeout} s for {node} to be quorate with nodes {ids}; it sees {seen}") from None
+            raise TimedOut(f"waited {patience(timeout):g} s for {node} to be quorate with nodes {ids}; it sees {seen}") from None
 
     def logged(self, vm, log, pattern, since=0.0):
         """[(host's monotonic time, line)] of log `log` ("kernel", "corosync", a program's) of `vm` that match; a program that
         was started again (log-2, …) included."""
-        time.sleep(0.4)  # the agent streams every 0.2 s
+        vm.read_logs()
         sources = re.compile(rf"{re.escape(f'{vm}/{log}')}(-\d+)?$")
         return [(when, line) for when, _, line in self.journal.merged(since, sources) if re.search(pattern, line)]
 

@@ -1,11 +1,19 @@
-"""What can go wrong in a scenario, as exceptions, and the one factor that stretches every deadline."""
+"""What can go wrong in a scenario, as exceptions, and how long is waited."""
 
-# A slow machine multiplies every deadline (tests/vm/run --slow).
+# A slow machine multiplies every time that is configured, and every deadline (tests/vm/run --slow).
 slowness = 1.0
+
+# Deadlines are there against hanging only: what is late for a moment must not fail. How fast something has to be,
+# a scenario measures.
+PATIENCE = 3
 
 
 def stretch(seconds):
     return seconds * slowness
+
+
+def patience(seconds):
+    return stretch(seconds) * PATIENCE
 
 
 class Failed(Exception):

@@ -65,13 +65,15 @@ class Fence:
             raise TimedOut("fencing was held and never released")
         if self.fail_next > 0:
             self.fail_next -= 1
-            fencing.ok = False
+            ok = False
         else:
             time.sleep(self.delay_before_s)
             victim.kill()
             time.sleep(self.delay_s)
-            fencing.ok = True
+            ok = True
+        # In this order: who sees that it is over asks when.
         fencing.answered = time.monotonic()
+        fencing.ok = ok
         text = f"{victim} is off" if fencing.ok else f"{victim}: power switch does not answer"
         took = fencing.answered - fencing.asked
         journal.say(f"fence: {text} ({took:.1f} s, told {vm})", self.cluster.step_start)

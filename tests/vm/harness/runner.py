@@ -221,7 +221,8 @@ def restore(session, cluster, scenario):
 
 
 def kernel_complaints(session, since, tolerated):
-    time.sleep(0.3)  # the agents stream
+    for vm in session.vms.values():
+        vm.read_logs()
     lines = [
         f"{source.split('/')[0]}: {line}" for _, source, line in session.journal.merged(since)
         if source.endswith("/kernel") and COMPLAINTS.search(line) and not KNOWN.search(line)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from . import image
 from .channel import Channel
-from .errors import CommandFailed, GuestGone, TimedOut, stretch
+from .errors import CommandFailed, GuestGone, TimedOut, patience
 from .timeline import Clock
 from .waiting import wait
 
@@ -55,8 +55,8 @@ class Program:
 
     def wait(self, timeout=30):
         """Waits for its end; its exit status (negative: the signal)."""
-        if not self.ended.wait(stretch(timeout)):
-            raise TimedOut(f"{self} did not end within {timeout} s")
+        if not self.ended.wait(patience(timeout)):
+            raise TimedOut(f"{self} did not end within {patience(timeout):g} s")
         if self.rc is None:
             raise GuestGone(f"{self}: its VM went down")
         return self.rc
@@ -119,12 +119,12 @@ class VM:
 
     def ready(self, timeout=BOOT_DEADLINE_S):
         """Waits for the agent; returns the seconds since power on."""
-        deadline = time.monotonic() + stretch(timeout)
+        deadline = time.monotonic() + patience(timeout)
         while not self.hello.wait(0.2):
             if self.process.poll() is not None:
                 raise GuestGone(f"{self.name}: qemu ended during boot, see {self.boot_dir}")
             if time.monotonic() > deadline:
-                raise TimedOut(f"{self.name}: no agent {timeout} s after power on, see {self.boot_dir / 'console.log'}")
+                raise TimedOut(f"{self.name}: no agent {patience(timeout):g} s after power on, see {self.boot_dir / 'console.log'}")
         for _ in range(5):
             self.ping()
         return time.monotonic() - self.started
@@ -209,7 +209,7 @@ class VM:
 
     def run(self, cmd, timeout=30, check=True, stdin=""):
         """Runs `cmd` with bash in the guest. At the timeout its process group is killed: TimedOut."""
-        timeout = stretch(timeout)
+        timeout = patience(timeout)
         reply = self.channel.request("run", timeout, cmd=cmd, timeout=timeout, stdin=stdin)
         if reply["timed_out"]:
             raise TimedOut(f"{self.name}: '{cmd}' still ran after {timeout:g} s; it had said: {(reply['out'] + reply['err']).strip()}")
@@ -250,6 +250,16 @@ class VM:
         sent = time.monotonic()
         reply = self.channel.request("ping", 5)
         self.clock.sample(sent, reply["received"], reply["at"], reply["realtime"])
+
+    def read_logs(self):
+        """What its logs have by now is in the journal when this returns; of one that is gone, all that ever will be."""
+        try:
+            if self.up():
+                self.channel.request("logs", 10)
+                return
+        except (GuestGone, TimedOut):
+            pass
+        time.sleep(0.4)  # what had reached the host
 
     def wait(self, condition, deadline_s, what, every=0.2):
         return wait(condition, deadline_s, what, every)

@@ -96,6 +96,23 @@ def load(node, modules, parameters=""):
     node.run(f"insmod {modules[0]} && insmod {modules[1]} {parameters}", timeout=60)
 
 
+def start_mountd(node, options=""):
+    """rpc.mountd; returns when it answers the kernel, which gives an export that nobody speaks for to no client."""
+    program = node.spawn(f"rpc.mountd -F {options}", log="mountd")
+    serves = f"find /proc/{program.pid}/fd -lname '*/nfsd.export/channel' | grep -q ."
+    node.wait(lambda: node.run(serves, check=False).rc == 0, 30, "mountd to serve")
+    return program
+
+
+def start_nfsdcld(node):
+    """Returns when it waits for its pipe. Or nfsd, which waits for it for a second only, keeps its records elsewhere: after a
+    restart nobody reclaims."""
+    program = node.spawn("nfsdcld -F -p /run/rpc_pipefs", log="nfsdcld")
+    waits = f"grep -qs '^inotify' /proc/{program.pid}/fdinfo/*"
+    node.wait(lambda: node.run(waits, check=False).rc == 0, 30, "nfsdcld to wait for its pipe")
+    return program
+
+
 def unload(node):
     """After their daemon, under which they cannot go."""
     node.run("pkill -x shimctl; true")

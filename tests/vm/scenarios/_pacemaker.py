@@ -216,8 +216,9 @@ def move(cluster, resource, node, deadline=300):
     clear(resource, node)
 
 
-def standby(node, on):
-    node.run(f"crm_standby --node {node.name} --update {'on' if on else 'off'}", timeout=60)
+def standby(node, on, asked=None):
+    """Said on `asked`, if that is another node."""
+    (asked or node).run(f"crm_standby --node {node.name} --update {'on' if on else 'off'}", timeout=60)
 
 
 PATHS = {"vs1": "/mnt/a1", "vs2": "/mnt/a2"}

@@ -2,6 +2,7 @@
 
 import re
 
+import _gate
 import _graced
 from harness import image
 
@@ -26,7 +27,7 @@ def kernel_side(node):
         "mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs sunrpc /run/rpc_pipefs; "
         "exportfs -o rw,no_root_squash,fsid=0,no_subtree_check '*:/srv/data'"
     )
-    node.spawn("rpc.mountd -F -N 2 -N 3", log="mountd")
+    _gate.start_mountd(node, "-N 2 -N 3")
     node.run("echo 20 > /proc/fs/nfsd/nfsv4leasetime")
 
 

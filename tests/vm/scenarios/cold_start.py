@@ -1,6 +1,4 @@
-"""The whole cluster loses power and starts again: the servers need grace, their client reclaims before anybody gets a new lock.
-
-DRAFT: has not run to its end yet."""
+"""The whole cluster loses power and starts again: the servers need grace, their client reclaims before anybody gets a new lock."""
 
 import time
 

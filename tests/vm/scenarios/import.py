@@ -2,6 +2,7 @@
 
 import time
 
+import _gate
 import _graced
 from harness.locker import Locker
 
@@ -28,9 +29,8 @@ def start_stock(node):
         "mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs sunrpc /run/rpc_pipefs; "
         "exportfs -o rw,no_root_squash,fsid=0,no_subtree_check '*:/srv/data'"
     )
-    nfsdcld = node.spawn("nfsdcld -F -p /run/rpc_pipefs", log="nfsdcld")
-    mountd = node.spawn("rpc.mountd -F -N 2 -N 3", log="mountd")
-    time.sleep(1)
+    nfsdcld = _gate.start_nfsdcld(node)
+    mountd = _gate.start_mountd(node, "-N 2 -N 3")
     node.run(
         f"echo 40 > /proc/fs/nfsd/nfsv4gracetime; echo 20 > /proc/fs/nfsd/nfsv4leasetime; unshare -u sh -c 'hostname vs1; rpc.nfsd -N 3 4'; "
         f"ip addr add {ADDRESS}/24 dev eth0; arping -U -c 2 -I eth0 {ADDRESS} || true",

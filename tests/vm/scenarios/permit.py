@@ -142,7 +142,7 @@ def run(cluster):
 
     # Paused, its clock runs on: it wakes up behind its permit. No local lock gets through.
     probe = Locker(node1, "/srv/data/probe", "probe")
-    assert probe.try_lock()
+    cluster.wait(probe.try_lock, 10, "a local program to get a lock")
     probe.unlock()
     cluster.fence.hold()
     began = time.monotonic()

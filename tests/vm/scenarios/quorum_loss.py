@@ -1,6 +1,4 @@
-"""Two of three nodes die at once: the third grants nothing and frees nothing; with quorum again the clients reclaim.
-
-DRAFT: has not run to its end yet."""
+"""Two of three nodes die at once: the third grants nothing and frees nothing; with quorum again the clients reclaim."""
 
 import time
 

@@ -1,6 +1,4 @@
-"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most.
-
-DRAFT: has not run to its end yet."""
+"""One node after the other into standby, rebooted, back: no lock is lost, nobody else gets one, a grace for each move at most."""
 
 import time
 
@@ -27,8 +25,9 @@ def run(cluster):
         asked = len(cluster.fence.history)
         _pacemaker.leave(cluster, node)
         _pacemaker.rejoin(cluster, [node])
-        _graced.wait_normal(cluster, deadline=180)
-        _pacemaker.standby(node, False)
+        _graced.wait_normal(cluster, others, deadline=180)  # graced is stopped where Pacemaker finds a standby
+        cluster.wait(lambda: node.name in _pacemaker.online(others[0]), 300, f"{node} to be online in Pacemaker", every=5)
+        _pacemaker.standby(node, False, asked=others[0])
         cluster.wait(lambda: _pacemaker.mounted(node), 300, f"{node} to have its GFS2 again", every=2)
         _pacemaker.wait_kept(cluster, lockers, f"{node} rebooted")
         assert len(cluster.fence.history) == asked, "a node that left in order was fenced"

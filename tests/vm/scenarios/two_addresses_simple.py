@@ -1,7 +1,5 @@
 """The stated limit of the simple deployment: an address that moves to another node's own nfsd costs a client its locks if it knows
-that nfsd already. (With servers in namespaces of their own it keeps them: two-addresses.)
-
-DRAFT: has not run to its end yet."""
+that nfsd already. (With servers in namespaces of their own it keeps them: two-addresses.)"""
 
 import time
 
