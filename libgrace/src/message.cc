@@ -72,7 +72,7 @@ struct describer {
         return "LIFT-REQUEST(" + m.server + ")";
     }
     std::string operator()(const msg::extend_request& m) const {
-        return "EXTEND-REQUEST(" + m.server + ", " + number(m.by / seconds(1)) + " s)";
+        return "EXTEND-REQUEST(" + m.server + ", " + std::to_string(m.by / seconds(1)) + " s)";
     }
     std::string operator()(const msg::records& m) const {
         return "RECORDS(" + number(m.changes.size()) + ")";
