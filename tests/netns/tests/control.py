@@ -19,6 +19,15 @@ def started(make, clients=("alice", "bob"), **options):
     return cluster, nfsd
 
 
+def failed_over(cluster):
+    """Node 1 dies; the nfsd of vs1 on node 2, whose clients may reclaim."""
+    cluster[1].kill()
+    cluster.wait_grace()
+    announced = cluster[2].announce("vs1")
+    cluster.fence_done(1)
+    return cluster[2].start_nfsd("vs1", announced)
+
+
 def test_no_daemon(make):
     """Nobody answers: said at once, exit code 3."""
     cluster = make(1)
@@ -56,11 +65,7 @@ def test_start_by_hand(make):
 def test_lift_by_hand(make):
     """An operator does not wait for bob: lift ends it; bob is purged, alice stays."""
     cluster, _ = started(make, config={"grace": {"period": 60}})
-    cluster[1].kill()
-    cluster.wait_grace()
-    announced = cluster[2].announce("vs1")
-    cluster.fence_done(1)
-    nfsd = cluster[2].start_nfsd("vs1", announced)
+    nfsd = failed_over(cluster)
     assert nfsd.reclaim("alice") == "ok"
     begin = time.monotonic()
     cluster[3].gracectl("lift", "vs1")
@@ -75,11 +80,7 @@ def test_extend(make):
     cluster, _ = started(make, config={"grace": {"period": 30}})
     answer = cluster[3].gracectl("extend", "vs1", check=False)
     assert answer["exit"] != 0 and "there is no grace" in answer["error"], answer
-    cluster[1].kill()
-    cluster.wait_grace()
-    announced = cluster[2].announce("vs1")
-    cluster.fence_done(1)
-    nfsd = cluster[2].start_nfsd("vs1", announced)
+    nfsd = failed_over(cluster)
     assert nfsd.reclaim("alice") == "ok"
     before = cluster[2].server("vs1")["deadline"]
     cluster[3].gracectl("extend", "vs1", "--by", "120")
